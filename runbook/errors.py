@@ -1,0 +1,132 @@
+"""Every error that the runbook raises on purpose.
+
+They are few and named for what an operator should understand. The message of each says where (file and line, host,
+step, check) and what to do next: errors that stand for one thing take `remedy`, which becomes the message's last line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class RunbookError(Exception):
+    """Base of all named errors.
+
+    `message` says what is wrong and where; `remedy` (optional) says what to do about it. `str()` shows both.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None) -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
+
+
+# ── parameters and secrets ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong in a parameter file: where it is, what it is, and what to do about it.
+
+    `line` counts from 1; `field` is the dotted path of the value, with list positions from 0 (`hosts[2].address`), and
+    is empty where the file as a whole is meant.
+    """
+
+    file: Path
+    line: int
+    field: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}: "
+        what = f"{self.field}: {self.message}" if self.field else self.message
+        return f"{place}{what}\n  remedy: {self.remedy}"
+
+
+class ParameterError(RunbookError):
+    """A parameter file is refused; `problems` holds everything that is wrong with it, in the order of its lines."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        count = len(self.problems)
+        heading = f"{count} problem{'s' if count != 1 else ''} in the parameters"
+        super().__init__("\n".join([heading, *map(str, self.problems)]))
+
+
+class SecretError(RunbookError):
+    """A secret cannot be had from where its reference points (variable not set, file readable by others, ...)."""
+
+
+# ── reaching hosts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class HostUnreachable(RunbookError):
+    """A host could not be reached, or the connection to it was lost."""
+
+
+class HostKeyUnknown(HostUnreachable):
+    """A host shows a key that known_hosts does not hold; the message carries its fingerprint."""
+
+
+class HostKeyChanged(HostUnreachable):
+    """A host shows another key than known_hosts holds: another machine answers, or somebody listens in."""
+
+
+class AuthenticationRefused(HostUnreachable):
+    """A host (or its gateway) refused the user or the key."""
+
+
+class HostTimeout(HostUnreachable):
+    """A host answered, but did not finish within its deadline."""
+
+
+class BecomeFailed(RunbookError):
+    """sudo on a host refused to run the script (wrong password, user not in sudoers, a terminal demanded)."""
+
+
+# ── steps, checks, gates ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class StepFailed(RunbookError):
+    """One step failed on one host: its script failed, or the second probe did not show the desired state."""
+
+
+class ApplyFailed(RunbookError):
+    """Steps failed on some host; `result` holds the results of all hosts, those that went well included."""
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
+
+
+class DriftFound(RunbookError):
+    """Verify mode found differences between the desired and the present state; `result` holds them."""
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
+
+
+class CheckFailed(RunbookError):
+    """A claim about the cluster did not come true within its deadline; the message carries the last evidence."""
+
+
+class GateRefused(RunbookError):
+    """A gate was answered with no, or nobody was there to answer and it was not approved in advance."""
+
+
+# ── around a rollout ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class LabError(RunbookError):
+    """The rehearsal cluster cannot be started or used; the message says in one line what is missing."""
+
+
+class RecordError(RunbookError):
+    """A record cannot be written or read, or its chain of hashes is broken."""
