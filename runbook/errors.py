@@ -1,7 +1,7 @@
 """Every error that the runbook raises on purpose.
 
-They are few and named for what an operator should understand. The message of each says where (file and line, host,
-step, check) and what to do next: errors that stand for one thing take `remedy`, which becomes the message's last line.
+They are few and named for what an operator should understand. The message of each says where (file and line,
+host, step, check) and what to do next: the `remedy`, which is the last line of what is shown.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class RunbookError(Exception):
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
 
 
-# ── parameters and secrets ──────────────────────────────────────────────────────────────────────────────────────────
+# parameters and secrets
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
     """One thing wrong in a parameter file: where it is, what it is, and what to do about it.
 
-    `line` counts from 1; `field` is the dotted path of the value, with list positions from 0 (`hosts[2].address`), and
-    is empty where the file as a whole is meant.
+    `line` counts from 1 and is 0 where the file could not be read. `field` is the path of the value, with list
+    positions from 0 (`hosts[2].address`), and is empty where the file as a whole is meant.
     """
 
     file: Path
@@ -44,26 +44,27 @@ class Problem:
     remedy: str
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}: "
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
         what = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{place}{what}\n  remedy: {self.remedy}"
+        return f"{place}: {what}\n  remedy: {self.remedy}"
 
 
 class ParameterError(RunbookError):
-    """A parameter file is refused; `problems` holds everything that is wrong with it, in the order of its lines."""
+    """A parameter file is refused; `problems` holds everything that is wrong with it, in the file's order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(problems))
         count = len(self.problems)
         heading = f"{count} problem{'s' if count != 1 else ''} in the parameters"
         super().__init__("\n".join([heading, *map(str, self.problems)]))
+        self.args = (self.problems,)  # what pickle and copy call the class with
 
 
 class SecretError(RunbookError):
-    """A secret cannot be had from where its reference points (variable not set, file readable by others, ...)."""
+    """A secret cannot be had from where its reference points: variable not set, file readable by others, …"""
 
 
-# ── reaching hosts ──────────────────────────────────────────────────────────────────────────────────────────────────
+# reaching hosts
 
 
 class HostUnreachable(RunbookError):
@@ -90,7 +91,7 @@ class BecomeFailed(RunbookError):
     """sudo on a host refused to run the script (wrong password, user not in sudoers, a terminal demanded)."""
 
 
-# ── steps, checks, gates ────────────────────────────────────────────────────────────────────────────────────────────
+# steps, checks, gates
 
 
 class StepFailed(RunbookError):
@@ -114,14 +115,14 @@ class DriftFound(RunbookError):
 
 
 class CheckFailed(RunbookError):
-    """A claim about the cluster did not come true within its deadline; the message carries the last evidence."""
+    """A claim about the cluster did not come true within its deadline; the message carries the evidence."""
 
 
 class GateRefused(RunbookError):
     """A gate was answered with no, or nobody was there to answer and it was not approved in advance."""
 
 
-# ── around a rollout ────────────────────────────────────────────────────────────────────────────────────────────────
+# around a rollout
 
 
 class LabError(RunbookError):
