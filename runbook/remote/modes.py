@@ -1,0 +1,24 @@
+"""What a call may do, and how each step of it ended."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """`plan` touches nothing and shows each difference, `apply` mends it, `verify` changes nothing and finds drift."""
+
+    PLAN = "plan"
+    APPLY = "apply"
+    VERIFY = "verify"
+
+
+class Status(StrEnum):
+    """How one step ended on one host."""
+
+    OK = "ok"
+    CHANGED = "changed"
+    WOULD_CHANGE = "would change"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNREACHABLE = "unreachable"
