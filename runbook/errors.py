@@ -122,6 +122,41 @@ class GateRefused(RunbookError):
     """A gate was answered with no, or nobody was there to answer and it was not approved in advance."""
 
 
+# talking to services over HTTP
+
+
+class ServiceError(RunbookError):
+    """A service did not answer as it should; `answer` (`services.http.Answer`) is what it said, if it did."""
+
+    def __init__(self, message: str, remedy: str | None = None, *, answer: object = None) -> None:
+        super().__init__(message, remedy)
+        self.answer = answer
+
+
+class EndpointUnreachable(ServiceError):
+    """Nobody answers at an address: connection refused, no route, unknown name, TLS refused."""
+
+
+class EndpointTimeout(ServiceError):
+    """A connection, a pause within an answer, or a whole answer took longer than its limit."""
+
+
+class ConnectionCut(ServiceError):
+    """The connection ended before the answer was complete."""
+
+
+class UnexpectedAnswer(ServiceError):
+    """A service answered with another status, form or place (a redirect to another host) than it should."""
+
+
+class NotReady(ServiceError):
+    """A service says that it cannot answer yet (503): it recovers, or has no leader to ask."""
+
+
+class NoLeader(ServiceError):
+    """A group of masters has no leader that could be found; the message carries what each of them said."""
+
+
 # around a rollout
 
 
