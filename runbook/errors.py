@@ -33,8 +33,8 @@ class RunbookError(Exception):
 class Problem:
     """One thing wrong in a parameter file: where it is, what it is, and what to do about it.
 
-    `line` counts from 1 and is 0 where the file could not be read. `field` is the path of the value, with list
-    positions from 0 (`hosts[2].address`), and is empty where the file as a whole is meant.
+    `line` counts from 1 and is 0 where the file could not be read. `field` is the path of the value, with
+    list positions from 0 (`hosts[2].address`), and is empty where the file as a whole is meant.
     """
 
     file: Path
