@@ -389,8 +389,8 @@ class Directory(Step):
                 raise StepFailed(f"{self.path} exists and is not a folder", "look at the host: nothing was touched")
 
     def script(self, change: Change) -> str:
-        path = quote(self.path)
-        return f"set -e\nmkdir -p {path}\nchown {quote(self.owner)}:{quote(self.group)} {path}\nchmod {quote(self.mode)} {path}\n"
+        path, owner = quote(self.path), quote(f"{self.owner}:{self.group}")
+        return f"set -e\nmkdir -p {path}\nchown {owner} {path}\nchmod {quote(self.mode)} {path}\n"
 
 
 # packages
@@ -666,7 +666,8 @@ class CommandService(Step):
         return (
             f"pid_of() {{ p=$(cat {quote(self.pid_file)} 2>/dev/null) || return 1\n"
             '  [ -n "$p" ] && [ -r "/proc/$p/cmdline" ] || return 1\n'
-    XX
+            f"  tr '\\0' ' ' < \"/proc/$p/cmdline\" 2>/dev/null | grep -qF -e {quote(self.process)} || return 1\n"
+            '  echo "$p"; }\n'
         )
 
     def probe(self) -> str:

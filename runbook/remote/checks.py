@@ -1,0 +1,123 @@
+"""Checks: named claims about the cluster, with their evidence, polled until they hold or a deadline passes."""
+
+from __future__ import annotations
+
+import html
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import tenacity
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from runbook.errors import CheckFailed, RunbookError
+from runbook.events import emit
+from runbook.remote.modes import Mode
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Whether a claim holds at this moment, why (one or a few lines), and the table that shows it, if there is one.
+
+    `remedy` says what to do where it does not hold.
+    """
+
+    holds: bool
+    text: str
+    table: pd.DataFrame | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A claim, its last evidence, and the seconds it took until it held (or until nobody waited any longer)."""
+
+    name: str
+    evidence: Evidence
+    seconds: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the claim held in the end."""
+        return self.evidence.holds
+
+    def __str__(self) -> str:
+        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.name}: {self.evidence.text}"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(f"{'✓' if self.holds else '✗'} {self.name}", style="green" if self.holds else "bold red")
+        yield Text(f"  {self.evidence.text} ({self.seconds:.1f} s)")
+        if self.evidence.table is not None:
+            yield Text(self.evidence.table.to_string())
+
+    def _repr_html_(self) -> str:
+        colour, mark = ("#1a7f37", "✓") if self.holds else ("#cf222e", "✗")
+        table = self.evidence.table.to_html(notebook=True) if self.evidence.table is not None else ""
+        remedy = f"<br>remedy: {html.escape(self.evidence.remedy)}" if self.evidence.remedy and not self.holds else ""
+        return (
+            f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {html.escape(self.name)}</b><br>'
+            f"{html.escape(self.evidence.text)} <small>({self.seconds:.1f} s)</small>{remedy}</p>{table}</div>"
+        )
+
+
+def check(
+    name: str,
+    probe: Callable[[], Evidence],
+    *,
+    mode: Mode = Mode.APPLY,
+    deadline: float = 60.0,
+    interval: float = 0.5,
+) -> CheckResult:
+    """Ask `probe` until its claim holds.
+
+    In apply mode for up to `deadline` seconds, every `interval` seconds, and CheckFailed is raised where it still does
+    not hold; in verify mode for a tenth of that; in plan mode once. In both the result says whether it holds. A named
+    error that `probe` raises counts as evidence against the claim.
+    """
+    started = time.monotonic()
+    patience = {Mode.APPLY: deadline, Mode.VERIFY: deadline / 10, Mode.PLAN: 0.0}[mode]
+
+    def attempt() -> Evidence:
+        try:
+            return probe()
+        except RunbookError as error:
+            return Evidence(False, error.message, remedy=error.remedy)
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        left = patience - (time.monotonic() - started)
+        text = state.outcome.result().text if state.outcome else ""
+        emit(event="progress", host="", step=f"waiting up to {left:.0f} s for: {name} ({text})", done=0, total=0)
+
+    polling: tenacity.Retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda evidence: not evidence.holds),
+        stop=tenacity.stop_after_delay(patience),
+        wait=tenacity.wait_fixed(interval),
+        before_sleep=tell,
+        retry_error_callback=_last,
+    )
+    evidence = polling(attempt)
+    result = CheckResult(name, evidence, time.monotonic() - started)
+    emit(
+        event="check",
+        name=name,
+        holds=evidence.holds,
+        evidence=evidence.text,
+        remedy=evidence.remedy,
+        seconds=round(result.seconds, 3),
+        table=_rows(evidence.table),
+    )
+    if mode is Mode.APPLY and not evidence.holds:
+        raise CheckFailed(f"{name}: does not hold after {result.seconds:.0f} s: {evidence.text}", evidence.remedy)
+    return result
+
+
+def _last(state: tenacity.RetryCallState) -> Any:
+    assert state.outcome is not None
+    return state.outcome.result()
+
+
+def _rows(table: pd.DataFrame | None) -> list[dict[str, str]] | None:
+    return None if table is None else [{str(k): str(v) for k, v in row.items()} for row in table.to_dict("records")]

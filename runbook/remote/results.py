@@ -1,0 +1,178 @@
+"""What a call on hosts ends with: a table hosts x steps, with the difference behind each cell."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from runbook.remote.modes import Mode, Status
+
+_MARKS = {
+    Status.OK: ("✓", "green", "#1a7f37"),
+    Status.CHANGED: ("●", "yellow", "#9a6700"),
+    Status.WOULD_CHANGE: ("○", "yellow", "#9a6700"),
+    Status.FAILED: ("✗", "bold red", "#cf222e"),
+    Status.SKIPPED: ("–", "dim", "#6e7781"),
+    Status.UNREACHABLE: ("⚡", "bold red", "#cf222e"),
+}
+BAD = frozenset({Status.FAILED, Status.UNREACHABLE})
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How one step ended on one host. `seconds` is the time from the probe to the result."""
+
+    host: str
+    step: str
+    status: Status
+    summary: str = ""
+    diff: str = ""
+    seconds: float = 0.0
+
+    def row(self) -> dict[str, object]:
+        """The result as the journal writes it."""
+        return {
+            "host": self.host,
+            "step": self.step,
+            "status": self.status.value,
+            "summary": self.summary,
+            "diff": self.diff,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """The results of one call: every step on every host, whatever happened to the others."""
+
+    name: str
+    mode: Mode
+    results: tuple[StepResult, ...]
+
+    def __iter__(self) -> Iterator[StepResult]:
+        return iter(self.results)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts, in the order in which they were given."""
+        return list(dict.fromkeys(result.host for result in self.results))
+
+    @property
+    def steps(self) -> list[str]:
+        """The steps' labels, in order."""
+        return list(dict.fromkeys(result.step for result in self.results))
+
+    def having(self, *statuses: Status) -> tuple[StepResult, ...]:
+        """The results with one of these statuses."""
+        return tuple(result for result in self.results if result.status in statuses)
+
+    @property
+    def counts(self) -> Counter[Status]:
+        """How many results there are of each status."""
+        return Counter(result.status for result in self.results)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed (in apply mode) or differs (in plan and verify mode)."""
+        return bool(self.having(Status.CHANGED, Status.WOULD_CHANGE))
+
+    @property
+    def failed(self) -> bool:
+        """Whether any step failed, or any host could not be reached."""
+        return bool(self.having(*BAD))
+
+    def rows(self) -> list[dict[str, object]]:
+        """The results as the journal writes them."""
+        return [result.row() for result in self.results]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Statuses as a table hosts x steps."""
+        cells = {host: {} for host in self.hosts}  # type: dict[str, dict[str, str]]
+        for result in self.results:
+            cells[result.host][result.step] = result.status.value
+        return pd.DataFrame.from_dict(cells, orient="index", columns=self.steps)
+
+    def heading(self) -> str:
+        """One line: the call, its mode, and the counts of each status."""
+        counts = ", ".join(f"{count} {status.value}" for status, count in sorted(self.counts.items()))
+        return f"{self.name or 'steps'} ({self.mode.value}): {counts or 'no hosts'}"
+
+    def problems(self) -> str:
+        """What failed, a line each, told once where several hosts say the same of several steps."""
+        told = dict.fromkeys(f"{one.host}: {one.step}: {one.summary}" for one in self.having(Status.FAILED))
+        unreachable = dict.fromkeys(f"{one.host}: {one.summary}" for one in self.having(Status.UNREACHABLE))
+        return "\n".join([*told, *unreachable])
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(title=self.heading(), title_justify="left", show_edge=False, pad_edge=False)
+        table.add_column("host")
+        for step in self.steps:
+            table.add_column(step, overflow="fold")
+        for host in self.hosts:
+            cells = {one.step: one for one in self.results if one.host == host}
+            table.add_row(host, *(self._cell(cells.get(step)) for step in self.steps))
+        yield table
+        for result in self.results:
+            if result.status in BAD or result.diff:
+                yield Text(f"\n{result.host}: {result.step}: {result.summary}", style="bold")
+                if result.diff:
+                    yield Syntax(result.diff, "diff", background_color="default", word_wrap=True)
+
+    @staticmethod
+    def _cell(result: StepResult | None) -> Text:
+        if result is None:
+            return Text("")
+        mark, style, _ = _MARKS[result.status]
+        return Text(f"{mark} {result.status.value}", style=style)
+
+    def _repr_html_(self) -> str:
+        steps = self.steps
+        head = "".join(f"<th>{html.escape(step)}</th>" for step in ["host", *steps])
+        lines = []
+        for host in self.hosts:
+            cells = {one.step: one for one in self.results if one.host == host}
+            lines.append(
+                f"<tr><th>{html.escape(host)}</th>" + "".join(_td(cells.get(step)) for step in steps) + "</tr>"
+            )
+        return (
+            f'<div class="runbook-result"><p><b>{html.escape(self.heading())}</b></p>'
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        )
+
+    def __str__(self) -> str:
+        lines = [self.heading()]
+        lines += [f"  {one.host}: {one.step}: {one.status.value} {one.summary}".rstrip() for one in self.results]
+        return "\n".join(lines)
+
+
+def _td(result: StepResult | None) -> str:
+    if result is None:
+        return "<td></td>"
+    mark, _, colour = _MARKS[result.status]
+    cell = f'<span style="color:{colour};white-space:nowrap">{mark} {result.status.value}</span>'
+    if result.summary:
+        cell += f"<br>{html.escape(result.summary)}"
+    if result.diff:
+        cell = (
+            f"<details><summary>{cell}</summary>"
+            f'<pre style="text-align:left;margin:.3em 0">{_coloured(result.diff)}</pre></details>'
+        )
+    return f'<td style="text-align:left;vertical-align:top">{cell}</td>'
+
+
+def _coloured(diff: str) -> str:
+    colours = {"+": "#1a7f37", "-": "#cf222e", "@": "#0969da"}
+    lines = []
+    for line in diff.splitlines():
+        escaped = html.escape(line)
+        colour = colours.get(line[:1])
+        lines.append(f'<span style="color:{colour}">{escaped}</span>' if colour else escaped)
+    return "\n".join(lines)
