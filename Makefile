@@ -1,0 +1,77 @@
+# Two commands do everything on a fresh machine: `make rollout` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SITE ?= parameters/lab.yml
+MODE ?= apply
+NODES ?= 3
+
+# As root on Debian or Ubuntu what is missing is installed; elsewhere a line says what to install.
+define need
+@command -v $(1) >/dev/null 2>&1 || { \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing $(2)"; apt-get -qq update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $(2) >/dev/null; \
+	else echo "$(1) is missing: install $(2) and run make again" >&2; exit 1; fi; }
+endef
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: environment
+environment: $(VENV)/.ready ## the Python environment in .venv, exactly as in requirements.lock
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	$(call need,$(PYTHON),python3)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get -qq update; \
+			DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends python3-venv >/dev/null; \
+		else echo "Python's venv module is missing: install python3-venv and run make again" >&2; exit 1; fi; }
+	@echo "making the Python environment in $(VENV) (a few minutes the first time)"
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: lab
+lab: environment ## the rehearsal cluster on this machine
+	$(BIN)/runbook lab up --nodes $(NODES)
+
+.PHONY: rollout
+rollout: lab ## roll out every chapter on the lab and leave a record in outputs/
+	$(BIN)/runbook rollout $(SITE) --mode $(MODE) --yes
+
+.PHONY: check
+check: environment ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p runbook
+
+.PHONY: test
+test: check ## everything: checks, unit, contract, lab and browser tests
+	$(call need,chromium,chromium)
+	$(BIN)/pytest
+
+.PHONY: notebooks
+notebooks: environment ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=.
+
+.PHONY: lock
+lock: ## write requirements.lock anew from pyproject.toml (needs pip-tools)
+	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--extra lab --extra test --extra build -o requirements.lock pyproject.toml
+
+.PHONY: bench
+bench: environment ## benchmarks against other tools (their own environment in .venv-bench)
+	$(BIN)/python -m benchmarks.converge
+
+.PHONY: down
+down: ## take the rehearsal cluster down
+	$(BIN)/runbook lab down
