@@ -25,6 +25,19 @@ class RunbookError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  remedy: {self.remedy}" if self.remedy else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows instead of a traceback: the result that the error carries, if any, and the message."""
+        shown = [f"{type(self).__name__}: {self}"]
+        result = getattr(self, "result", None)
+        if result is not None:
+            from rich.console import Console
+
+            console = Console(width=120, color_system="standard", force_terminal=True, no_color=False)
+            with console.capture() as text:
+                console.print(result)
+            shown.insert(0, text.get())
+        return shown
+
 
 # parameters and secrets
 
@@ -166,3 +179,15 @@ class LabError(RunbookError):
 
 class RecordError(RunbookError):
     """A record cannot be written or read, or its chain of hashes is broken."""
+
+
+class ChapterFailed(RunbookError):
+    """A chapter ended with sections that failed; `result` is its summary."""
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
+
+
+class LockHeld(RunbookError):
+    """Another rollout of the same site runs; the message says whose it is and since when."""

@@ -1,0 +1,316 @@
+"""What a notebook opens: one chapter of the runbook on one site, in one mode, told to the journal section by section.
+
+Each service module subclasses `Chapter`; each notebook opens that subclass in its second cell, calls one method a
+cell, and ends with `finish()`. The journal decides what happened: the chapter's outcome follows from the steps and
+checks that ran inside its sections, never from what the notebook's runner believes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import difflib
+import html
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+from rich.table import Table
+
+from runbook import events, outcomes
+from runbook.errors import ChapterFailed, DriftFound, ParameterError, Problem
+from runbook.interactive import is_interactive
+from runbook.outcomes import Outcome
+from runbook.paths import upwards
+from runbook.remote.modes import Mode
+from runbook.rollout import record
+from runbook.rollout.progress import Channel
+from runbook.site import Site
+
+if TYPE_CHECKING:
+    from runbook.remote.hosts import Hosts
+
+NOTEBOOK = Path("notebook")  # where a problem is that no file holds
+
+
+@dataclass
+class Section:
+    """One section of the document, as it ran: `outcome` is `ok` until something in it says otherwise."""
+
+    number: str
+    title: str
+    outcome: Outcome = Outcome.OK
+    error: str | None = None
+    steps: Counter[str] = field(default_factory=Counter)
+    checks: Counter[bool] = field(default_factory=Counter)
+    drifted: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    def take(self, event: Mapping[str, Any], mode: Mode) -> None:
+        """Let one event count."""
+        outcome = outcomes.of_event(event, mode)
+        self.outcome = outcomes.worst((self.outcome, outcome))
+        if outcome is Outcome.DRIFT:
+            self.drifted.append(outcomes.describe(event))
+        if event["event"] == "step":
+            self.steps[event["status"]] += 1
+        elif event["event"] == "check":
+            self.checks[event["holds"]] += 1
+        if outcome is Outcome.FAILED:
+            self.failed.append(outcomes.describe(event))
+
+    def failures(self) -> list[str]:
+        """What failed in this section, a line each."""
+        if self.outcome is not Outcome.FAILED:
+            return []
+        return [f"section {self.number}: {text}" for text in (self.failed or [self.error or "failed"])]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a chapter ended; shows as a table of its sections."""
+
+    number: str
+    title: str
+    mode: Mode
+    outcome: Outcome
+    sections: tuple[Section, ...]
+    folder: Path
+
+    COLUMNS: ClassVar = ("section", "title", "outcome", "steps", "checks", "seconds")
+
+    def rows(self) -> list[tuple[str, str, str, str, str, str]]:
+        """The table's rows, in the order of `COLUMNS`."""
+        return [
+            (
+                section.number,
+                section.title,
+                section.outcome.value,
+                ", ".join(f"{count} {status}" for status, count in section.steps.items()),
+                f"{section.checks[True]} of {section.checks.total()} hold" if section.checks else "",
+                f"{section.seconds:.1f}",
+            )
+            for section in self.sections
+        ]
+
+    def __rich__(self) -> Table:
+        table = Table(*self.COLUMNS, title=f"{self.number} {self.title}: {self.outcome} ({self.mode})")
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in self.COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>" for row in self.rows()
+        )
+        caption = html.escape(f"{self.number} {self.title}: {self.outcome} ({self.mode})")
+        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+class Chapter:
+    """One chapter on one site.
+
+    `site_file` is the parameter file (relative: looked up here, then in the folders above), `mode` is `plan`, `apply`
+    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title`, and name in `parameters`
+    what their notebook takes beyond these three.
+
+    Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
+    `outputs/`, named in the cell's output, and closed by `finish()`.
+
+    Raises ParameterError for a refused parameter file, an unknown mode, and, under papermill, for a parameter that
+    the notebook does not have; RecordError where the journal cannot be written.
+    """
+
+    number: ClassVar[str]
+    title: ClassVar[str]
+    parameters: ClassVar[frozenset[str]] = frozenset({"site_file", "mode", "yes"})
+
+    _open: ClassVar[Chapter | None] = None  # of this process; a notebook has one, a cell run again makes another
+
+    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
+        self._refuse(mode, yes)
+        self.site = Site.load(upwards(site_file))
+        self.mode = Mode(mode)
+        self.yes = yes
+        if Chapter._open is not None:
+            Chapter._open.close()
+        self._began = time.monotonic()
+        self._sections: dict[str, Section] = {}
+        self._running: Section | None = None
+        self._hosts: Hosts | None = None
+        self._owns_record = record.VARIABLE not in os.environ
+        if self._owns_record:
+            self.folder = record.begin(upwards("outputs"), self.site, self.mode)
+            print(f"record: {self.folder}")
+        else:
+            self.folder = Path(os.environ[record.VARIABLE])
+        self._journal = record.journal_of(self.folder)
+        self._channel = Channel.of_environment()
+        self._unsubscribe = events.subscribe(self._observe)
+        Chapter._open = self
+        atexit.register(self.close)
+        events.emit(event="chapter_started", title=self.title, mode=self.mode)
+
+    def hosts(self, role: str | None = None) -> Hosts:
+        """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
+        if self._hosts is None:
+            from runbook.remote.hosts import Hosts  # a chapter that only asks over HTTP need not load SSH
+
+            hosts = Hosts.of(self.site, mode=self.mode, yes=self.yes)
+            self._hosts = replace(hosts, record=self.folder.name)
+        return self._hosts.having(role) if role else self._hosts
+
+    @contextmanager
+    def section(self, number: str, title: str) -> Iterator[Section]:
+        """Everything that happens inside belongs to this section of the document.
+
+        An error fails the section and goes on to the notebook. A DriftFound does not: it is shown, and the rest of the
+        chapter is still verified; `finish()` raises it at the end.
+        """
+        self._refuse_finished()
+        if self._running is not None:
+            raise RuntimeError(f"section {number} inside section {self._running.number}: sections do not nest")
+        section = self._sections[number] = self._running = Section(number, title)
+        events.emit(event="section_started", title=title)
+        try:
+            yield section
+        except DriftFound as drift:
+            section.outcome = outcomes.worst((section.outcome, Outcome.DRIFT))
+            section.drifted.append(drift.message)
+            display(drift.result)
+        except (Exception, KeyboardInterrupt) as error:
+            section.outcome, section.error = Outcome.FAILED, str(error) or type(error).__name__
+            self._end(section)
+            raise
+        except BaseException:  # sys.exit: the section did not end, and the journal must not say that it did
+            self._running = None
+            raise
+        self._end(section)
+
+    def versions(self, host: str, software: Mapping[str, str]) -> None:
+        """Put into the record which versions of which software a host has, by name; a later call adds to it."""
+        events.emit(event="versions", host=host, versions=dict(software))
+
+    def finish(self) -> Summary:
+        """End the chapter: close the connections, tell the journal the outcome, and show what each section came to.
+
+        Raises, with the summary as their `result`, ChapterFailed where a section failed, and DriftFound where `verify`
+        found differences.
+        """
+        self._refuse_finished()
+        outcome = outcomes.worst(section.outcome for section in self._sections.values())
+        summary = Summary(self.number, self.title, self.mode, outcome, tuple(self._sections.values()), self.folder)
+        events.emit(
+            event="chapter_finished",
+            mode=self.mode,
+            outcome=outcome,
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+        self.close()
+        if outcome is Outcome.FAILED:
+            failed = [place for section in summary.sections for place in section.failures()]
+            raise ChapterFailed(
+                "\n".join([f"{self.number} {self.title}: failed", *failed]),
+                "mend what is named above, then run the chapter again: what is done already is not done twice",
+                result=summary,
+            )
+        if outcome is Outcome.DRIFT:
+            drifted = [place for section in summary.sections for place in section.drifted]
+            raise DriftFound(
+                "\n".join([f"{self.number} {self.title}: {len(drifted)} differ from what is desired", *drifted]),
+                "look at the differences, then run in mode apply to mend them",
+                result=summary,
+            )
+        return summary
+
+    def close(self) -> None:
+        """Close connections and journal; a second call does nothing. Without `finish()` the chapter counts as died."""
+        if Chapter._open is not self:
+            return
+        Chapter._open = None
+        atexit.unregister(self.close)
+        if self._hosts is not None:
+            self._hosts.close()
+        self._unsubscribe()
+        self._journal.close()
+        self._channel.close()
+        if self._owns_record:
+            record.close(self.folder)
+
+    def _observe(self, event: events.Event) -> None:
+        section = self._running
+        event = {
+            "event": event["event"],
+            "chapter": self.number,
+            "section": section.number if section else None,
+            **event,
+        }
+        if event["event"] == "progress":
+            self._channel.send(event)
+            return
+        if section is not None:
+            section.take(event, self.mode)
+        self._journal.append(event)
+        self._channel.wake()
+
+    def _end(self, section: Section) -> None:
+        section.seconds = time.monotonic() - section.began
+        events.emit(
+            event="section_finished",
+            title=section.title,
+            outcome=section.outcome,
+            error=section.error,
+            seconds=round(section.seconds, 3),
+        )
+        self._running = None
+
+    def _refuse_finished(self) -> None:
+        if Chapter._open is not self:
+            raise RuntimeError(f"chapter {self.number} is closed: run the cell that opens it again")
+
+    def _refuse(self, mode: object, yes: object) -> None:
+        problems = []
+        if mode not in list(Mode):
+            problems.append(Problem(NOTEBOOK, 0, "mode", f"{mode!r} is not a mode", f"one of {', '.join(Mode)}"))
+        if not isinstance(yes, bool):
+            problems.append(Problem(NOTEBOOK, 0, "yes", f"{yes!r} is not a truth value", "true or false"))
+        if not is_interactive():
+            problems += [
+                Problem(NOTEBOOK, 0, name, "this notebook has no such parameter", self._remedy_for(name))
+                for name in injected_names(self.parameters)
+            ]
+        if problems:
+            raise ParameterError(problems)
+
+    def _remedy_for(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.parameters, n=1)
+        return f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(self.parameters))}"
+
+
+def injected_names(known: frozenset[str]) -> list[str]:
+    """Names of plain values in the notebook's namespace that are not among the `known` parameters.
+
+    When a chapter opens, the cells before it have bound its parameters and what they import, and nothing else: any
+    other plain value (all that papermill can inject) is a parameter that the notebook does not have. papermill
+    itself only warns of those.
+    """
+    shell = get_ipython()
+    if shell is None:
+        return []
+    return [
+        name
+        for name, value in shell.user_ns.items()
+        if isinstance(value, str | int | float | list | dict | tuple | None)
+        and name not in known
+        and name not in shell.user_ns_hidden
+        and not name.startswith("_")
+    ]

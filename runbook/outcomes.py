@@ -1,0 +1,81 @@
+"""How a section, a chapter and a rollout end, and how that follows from what happened in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from runbook.remote.modes import Mode, Status
+
+
+class Outcome(StrEnum):
+    """How a section, a chapter or a rollout ended, from the best to the worst.
+
+    `drift` is what `verify` calls a difference, `failed` is what an error was told for, and `died` is what ended
+    without its end being told: a killed kernel, a cell that ran out of time, `sys.exit`.
+    """
+
+    OK = "ok"
+    CHANGED = "changed"
+    WOULD_CHANGE = "would change"
+    DRIFT = "drift"
+    FAILED = "failed"
+    DIED = "died"
+
+
+_SEVERITY = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The worst of some outcomes; of none, `ok`."""
+    return max(outcomes, key=_SEVERITY.__getitem__, default=Outcome.OK)
+
+
+def of_event(event: Mapping[str, Any], mode: Mode) -> Outcome:
+    """What one `step` or `check` event means for its section; every other event means nothing to it (`ok`).
+
+    A check that does not hold fails its section, except in a plan: what a plan leaves undone need not hold yet.
+    """
+    if event["event"] == "check":
+        return Outcome.OK if event["holds"] or mode is Mode.PLAN else Outcome.FAILED
+    if event["event"] != "step":
+        return Outcome.OK
+    match Status(event["status"]):
+        case Status.OK | Status.SKIPPED:
+            return Outcome.OK
+        case Status.CHANGED:
+            return Outcome.CHANGED
+        case Status.WOULD_CHANGE:
+            return Outcome.DRIFT if mode is Mode.VERIFY else Outcome.WOULD_CHANGE
+        case Status.FAILED | Status.UNREACHABLE:
+            return Outcome.FAILED
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """A `step` or `check` event in one line.
+
+    Of a step: host, step, the line of the file where the first difference is, and the summary; of a check: its name
+    and evidence.
+    """
+    if event["event"] == "check":
+        return f"{event['name']}: {event['evidence']}"
+    line = first_line(event.get("diff", ""))
+    place = f"{event['step']}:{line}" if line else event["step"]
+    summary = event.get("summary", "")
+    return f"{event['host']}: {place}: {summary}" if summary else f"{event['host']}: {place}"
+
+
+def first_line(diff: str) -> int | None:
+    """The number, from 1, of the first line that a unified diff takes away or puts in (in the present file)."""
+    number = None
+    for text in diff.splitlines():
+        if hunk := re.match(r"@@ -(\d+)(?:,(\d+))? ", text):
+            # a hunk without present lines names the line before it (POSIX, diff -u)
+            number = int(hunk[1]) + (hunk[2] == "0")
+        elif number is not None:
+            if text.startswith(("-", "+")):
+                return number
+            number += not text.startswith("\\")  # "\ No newline at end of file" is not a line of it
+    return None

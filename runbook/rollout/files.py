@@ -1,0 +1,43 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY = ".unfinished-"  # how the name of a file begins that is still being written
+
+
+def create(path: Path, content: str) -> None:
+    """Write a new file, synced, that nobody sees half written; FileExistsError where there is one already."""
+    with _written_beside(path, content) as written:
+        os.link(written, path)
+
+
+def replace(path: Path, content: str) -> None:
+    """Put `content` in the place of a file, synced: who reads it sees the earlier content or this one."""
+    with _written_beside(path, content) as written:
+        os.replace(written, path)
+
+
+@contextmanager
+def _written_beside(path: Path, content: str) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+    written = Path(name)
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(handle, 0o644)
+            os.fsync(handle)
+        yield written
+    finally:
+        written.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, is on the disk
+    finally:
+        os.close(folder)

@@ -1,0 +1,225 @@
+"""The journal: what happened, one JSON line an event, appended and never changed.
+
+Every line carries its number (`seq`), its time (`time`, UTC), and the SHA-256 of the line before it (`prev`, 64
+zeros in the first), so a line that is altered, removed or put in later breaks the chain at a place that can be
+named. A line is on the disk before `append` returns.
+
+Several processes write one journal (the rollout and its kernels): each append holds an exclusive `flock` while it
+finds the last line and writes the next. A power loss may tear the last line. It stays as it is: the next append ends
+it and puts a `torn_line` entry behind it, whose `prev` covers the fragment and whose `before` covers the line before
+that. A fragment that no such entry owns up to is a fault.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runbook.errors import RecordError
+
+GENESIS = "0" * 64
+NAME = "journal.jsonl"
+
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A place in a record that is not as it was written: `line` counts from 1, and is 0 for a file as a whole."""
+
+    file: Path
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
+
+
+def utc_now() -> str:
+    """The present time as the records write it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Journal:
+    """A journal opened for appending; threads and processes may share the file.
+
+    Raises RecordError where the file cannot be written, or was cut while it was open.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._one_thread = threading.Lock()
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._end = 0  # up to where the lines are counted
+        self._lines = 0
+        self._last = GENESIS
+
+    def append(self, event: Mapping[str, Any]) -> Entry:
+        """Write one event; when this returns, it is on the disk. Gives the entry as written."""
+        with self._exclusive():
+            fragment = self._catch_up()
+            if fragment:
+                self._end_fragment(fragment)
+            return self._write(event)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._one_thread:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._one_thread:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+                try:
+                    yield
+                finally:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def _catch_up(self) -> bytes:
+        """Count the lines that others wrote since the last look; gives what follows the last whole line."""
+        size = os.fstat(self._file).st_size
+        if size < self._end:
+            raise RecordError(
+                f"{self.path}: the journal was cut from {self._end} to {size} bytes while it was in use",
+                "keep the folder as it is, find out who cut it, and start a new rollout",
+            )
+        text = _read(self._file, self._end, size)
+        *lines, fragment = text.split(b"\n")
+        for line in lines:
+            self._count(line)
+        return fragment
+
+    def _end_fragment(self, fragment: bytes) -> None:
+        before = self._last
+        os.write(self._file, b"\n")
+        self._count(fragment)
+        if _parse(fragment) is None:  # else the whole line was there, and only its end was lost
+            self._write({"event": "torn_line", "line": self._lines, "bytes": len(fragment), "before": before})
+
+    def _write(self, event: Mapping[str, Any]) -> Entry:
+        entry: Entry = {"seq": self._lines + 1, "time": utc_now(), "prev": self._last, **event}
+        line = json.dumps(entry, ensure_ascii=False, default=str).encode()
+        data = memoryview(line + b"\n")
+        while data:  # a write may stop short, on a full disk for one
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+        self._count(line)
+        return entry
+
+    def _count(self, line: bytes) -> None:
+        self._end += len(line) + 1
+        self._lines += 1
+        self._last = digest(line)
+
+    def _unwritable(self, error: OSError) -> RecordError:
+        return RecordError(
+            f"{self.path}: cannot write the journal: {error.strerror or error}",
+            "nothing goes on unrecorded: make room or give the right to write, then run again",
+        )
+
+
+class Tail:
+    """Follows a journal that others write; `read` gives the entries that were added since the last call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._end = 0
+
+    def read(self) -> list[Entry]:
+        """Entries not given yet, in order; a line that is still being written is left for the next call."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self._end)
+            text = file.read()
+        *lines, unfinished = text.split(b"\n")
+        self._end += len(text) - len(unfinished)
+        return [entry for line in lines if (entry := _parse(line)) is not None]
+
+
+def read(path: Path) -> list[Entry]:
+    """All entries of a journal, in order, without judging them (`verify` does); fragments are left out."""
+    return Tail(path).read()
+
+
+def verify(path: Path, last: str | None = None) -> list[Fault]:
+    """What is wrong with a journal, in the order of its lines; nothing when it is as it was written.
+
+    Each line is vouched for by the hash of it that the next one carries, so a line is told as altered when the one
+    that vouches for it is sound itself. Nothing follows the last line: `last` is its hash where a closed record kept
+    it, and without it a change of the last line, or its removal, cannot be told.
+    """
+    *lines, fragment = path.read_bytes().split(b"\n")
+    entries = [_parse(line) for line in lines]
+    torn = {entry["line"]: entry for entry in entries if entry and entry.get("event") == "torn_line"}
+
+    def broken(number: int) -> str | None:
+        line, entry = lines[number - 1], entries[number - 1]
+        if entry is None:
+            return None if number in torn else "altered: not an entry, and no torn_line entry owns up to it"
+        if number + 1 in torn:
+            told, follower = torn[number + 1].get("before"), torn[number + 1]
+        elif number < len(lines):
+            follower = entries[number]
+            told = follower and follower.get("prev")
+        else:
+            told, follower = last, None
+        if told is None or told == digest(line):
+            return None
+        if follower is not None and follower["seq"] != entry["seq"] + 1 and entry["seq"] == number:
+            return f"what stands between it and line {follower['seq']} as written was removed or put in"
+        return "altered" if follower is not None else "altered, or the lines after it were removed"
+
+    told = {number: what for number in range(1, len(lines) + 1) if (what := broken(number))}
+    # a line that is altered vouches for nothing
+    faults = [Fault(path, number, what) for number, what in told.items() if number + 1 not in told]
+    if not faults and entries and entries[0] and (entries[0].get("prev"), entries[0]["seq"]) != (GENESIS, 1):
+        faults.append(Fault(path, 1, "the lines before it were removed"))
+    if fragment:
+        faults.append(Fault(path, len(lines) + 1, f"torn: {len(fragment)} bytes without an end, as a power loss does"))
+    return faults
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:  # cut short, or not UTF-8
+        return None
+    return entry if isinstance(entry, dict) and "seq" in entry else None
+
+
+def _read(file: int, start: int, end: int) -> bytes:
+    pieces = []
+    while start < end and (piece := os.pread(file, end - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return b"".join(pieces)
