@@ -137,7 +137,7 @@ class SecretReference(str):
             raise PydanticCustomError("refused", "{message}", reason) from None
         folder = getattr(info.context, "folder", None)
         if reference.kind == "file" and folder is not None:
-            return cls(f"file:{folder / Path(reference.target).expanduser()}")
+            return cls(f"file:{os.path.abspath(folder / Path(reference.target).expanduser())}")
         return reference
 
 

@@ -660,11 +660,11 @@ class Site(Parameters):
             for name, path in self.registry.tls:
                 if not path.is_file():
                     wanted["registry", "tls", name] = Finding(f"{path} is not a file", "put it there")
-        return [
+        return sorted(
             self._located.problem((*place, *finding.location), finding.message, finding.remedy)
             for place, finding in wanted.items()
             if finding is not None
-        ]
+        )
 
     def check_files(self, roles: Collection[Role] = ROLES) -> None:
         """Raise ParameterError with all `missing_files(roles)`, if there are any."""
@@ -738,14 +738,13 @@ class Site(Parameters):
 
     def _needed_in_site(self, role: Role) -> Iterator[Finding]:
         needed = _NEEDS_IN_SITE[role]
-        for position, host in enumerate(self.hosts):
-            if role in host.roles and not self.having(needed):
-                yield Finding(
-                    f"{role} needs {needed}, which no host is",
-                    f"give a host the role {needed}, or take {role} out",
-                    ("hosts", position, "roles"),
-                )
-                return
+        users = self.having(role)
+        if users and not self.having(needed):
+            yield Finding(
+                f"{role} needs {needed}, which no host is",
+                f"give a host the role {needed}, or take {role} out",
+                ("hosts", self.hosts.index(users[0]), "roles"),
+            )
 
     def _ensemble(self, role: Role, permission: str) -> Iterator[Finding]:
         count = len(self.having(role))
@@ -760,26 +759,25 @@ class Site(Parameters):
             yield Finding(message, remedy, ("hosts",))
 
     def _one_registry(self) -> Iterator[Finding]:
-        first, *others = self.having("registry") or (None,)
-        for position, host in enumerate(self.hosts):
-            if first is not None and host in others:
-                yield Finding(
-                    f"{first.name} is the registry already, and the two would not share their images",
-                    "leave the role to one host",
-                    ("hosts", position, "roles"),
-                )
+        registries = self.having("registry")
+        for host in registries[1:]:
+            yield Finding(
+                f"{registries[0].name} is the registry already, and the two would not share their images",
+                "leave the role to one host",
+                ("hosts", self.hosts.index(host), "roles"),
+            )
 
     def _unique(self, field: Literal["name", "address"]) -> Iterator[Finding]:
-        values = [getattr(host, field) for host in self.hosts]
-        for position, value in enumerate(values):
-            for earlier in range(position):
-                if values[earlier] == value:
-                    yield Finding(
-                        f"{value} is hosts[{earlier}]'s {field} as well",
-                        f"give each host its own {field}, and list each host once",
-                        ("hosts", position, field),
-                    )
-                    break
+        first: dict[str, int] = {}
+        for position, host in enumerate(self.hosts):
+            value = getattr(host, field)
+            if isinstance(value, Refused) or (earlier := first.setdefault(value, position)) == position:
+                continue
+            yield Finding(
+                f"{value} is hosts[{earlier}]'s {field} as well",
+                f"give each host its own {field}, and list each host once",
+                ("hosts", position, field),
+            )
 
     def _myids(self) -> list[int]:
         """The ids of the zookeeper hosts, in their order."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
@@ -100,8 +101,10 @@ def _lasting_path(text: str) -> str:
 
 
 def _local_path(path: Path, info: ValidationInfo) -> Path:
+    if not path.name:
+        raise Finding("names no file", "write a file's path, relative to this file or absolute").as_error()
     folder = info.context.folder if isinstance(info.context, Reading) else Path()
-    return (folder / path.expanduser()).absolute()
+    return Path(os.path.abspath(folder / path.expanduser()))
 
 
 def _image_tag(text: str) -> str:
