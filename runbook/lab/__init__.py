@@ -1,0 +1,14 @@
+"""The rehearsal cluster: nodes on this machine, on which the runbook's chapters run for real.
+
+engine.py      the Docker engine that answers, or one of our own
+image.py       the node image: Debian, systemd, sshd, yum, and ZooKeeper as the document found it
+rpms/          the RPM repository, a folder per package
+cluster.py     the nodes: made, started, mended, removed
+keys.py        SSH keys, host keys, known_hosts
+parameters.py  parameters/lab.yml
+"""
+
+from runbook.lab.cluster import Lab, Node, NodeStatus, attach, down, status, up
+from runbook.lab.engine import Output
+
+__all__ = ["Lab", "Node", "NodeStatus", "Output", "attach", "down", "status", "up"]

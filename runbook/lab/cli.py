@@ -1,0 +1,131 @@
+"""`runbook lab`: the rehearsal cluster from the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from runbook import lab as labs
+from runbook.errors import LabError
+from runbook.lab.engine import Progress
+
+
+@click.group()
+def lab() -> None:
+    """The rehearsal cluster: nodes on this machine to try the runbook on."""
+
+
+@lab.command()
+@click.option("--nodes", default=3, show_default=True, help="How many nodes; further ones are removed.")
+@click.option(
+    "--packages",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="RUNBOOK_LAB_PACKAGES",
+    help="A folder of RPMs that take the place of the lab's own of the same names.",
+)
+def up(nodes: int, packages: Path | None) -> None:
+    """Start the lab, or mend it; what runs and is right is left alone."""
+    console = Console()
+    began = time.monotonic()
+    with _shown(console) as progress, labs.up(nodes, packages, progress) as running:
+        console.print(_table(labs.status(running), running.engine.address))
+        console.print(f"{running.site_file} describes it ({time.monotonic() - began:.0f} s).", soft_wrap=True)
+
+
+@lab.command()
+@click.option(
+    "--all", "everything", is_flag=True, help="Also the image, the keys, and the engine that the lab started."
+)
+def down(everything: bool) -> None:
+    """Stop and remove the nodes with all that is on them."""
+    console = Console()
+    with _shown(console) as progress:
+        count = labs.down(everything=everything, progress=progress)
+    console.print(f"{count} node{'' if count == 1 else 's'} removed." if count else "There were no nodes.")
+
+
+@lab.command()
+def status() -> None:
+    """Show each node: its address, its state, whether SSH answers."""
+    console = Console()
+    with _attached() as running:
+        console.print(_table(labs.status(running), running.engine.address))
+
+
+@lab.command()
+@click.argument("node")
+@click.argument("command", nargs=-1)
+def shell(node: str, command: tuple[str, ...]) -> None:
+    """Open a shell on NODE over SSH, or run COMMAND there."""
+    with _attached() as running:
+        address = running.node(node).address
+        folder = running.folder
+    program = shutil.which("ssh")
+    if program is None:
+        raise LabError("there is no ssh on this machine", "install openssh-client")
+    options = {
+        "IdentityFile": folder.user_key,
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": folder.known_hosts,
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+    }
+    arguments = [argument for name, value in options.items() for argument in ("-o", f"{name}={value}")]
+    os.execv(program, ["ssh", *arguments, f"root@{address}", *command])
+
+
+@contextmanager
+def _attached() -> Iterator[labs.Lab]:
+    running = labs.attach()
+    if running is None:
+        raise LabError("the lab is down", "run `runbook lab up`")
+    with running:
+        yield running
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Progress]:
+    """Shows the stage at work: in a terminal on one line that moves, elsewhere as a line for each stage."""
+    began = time.monotonic()
+    if console.is_terminal:
+        with console.status("looking for a Docker engine") as line:
+            yield lambda stage: line.update(f"{stage} ({time.monotonic() - began:.0f} s)")
+        return
+    last = ""
+
+    def say(stage: str) -> None:
+        nonlocal last
+        heading = stage.partition(":")[0]
+        if heading != last:
+            last = heading
+            console.print(f"{time.monotonic() - began:5.1f} s  {heading}")
+
+    yield say
+
+
+def _table(nodes: tuple[labs.NodeStatus, ...], engine: str) -> Table:
+    table = Table(caption=f"engine {engine}", caption_justify="left")
+    for heading in ("node", "address", "state", "ssh", "uptime", "image"):
+        table.add_column(heading)
+    for one in nodes:
+        image = one.image.partition(":")[2] + ("" if one.current else " (outdated)")
+        ssh = "answers" if one.ssh else "silent"
+        table.add_row(one.node.name, one.node.address, one.state, ssh, _uptime(one.started), image)
+    return table
+
+
+def _uptime(started: str) -> str:
+    """The time since `started` (ISO 8601, UTC, empty: not started), to the second."""
+    if not started:
+        return "-"
+    since = datetime.fromisoformat(started[:19]).replace(tzinfo=UTC)
+    return str(timedelta(seconds=max(0, int((datetime.now(UTC) - since).total_seconds()))))

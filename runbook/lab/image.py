@@ -1,0 +1,161 @@
+"""The image of a node: Debian bookworm, and on top of it what node/Dockerfile says."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError, DockerException, ImageNotFound
+
+from runbook.errors import LabError
+from runbook.lab import engine as engines
+from runbook.lab.archive import digest, pack, tree
+from runbook.lab.engine import Engine, Progress
+from runbook.lab.folder import Folder
+
+CONTEXT = Path(__file__).parent / "node"
+REPOSITORY = "runbook-lab/node"
+DEBIAN = "debian:bookworm"
+BOOTSTRAPPED = "runbook-lab/debian:bookworm"
+LABEL = "runbook.lab.image"
+SPACE = 6 * 1024**3
+"""Bytes that a first build needs: Debian, the image with its layers, and room for the nodes."""
+
+
+def ensure(engine: Engine, folder: Folder, progress: Progress) -> str:
+    """The tag of the node image; built where the engine has none made of the present inputs.
+
+    LabError where the base cannot be had, the build fails (with the last thing it said), or space is short.
+    """
+    tag = wanted()
+    try:
+        engine.client.images.get(tag)
+    except ImageNotFound:
+        _demand_space(engine, folder)
+        _build(engine, tag, debian(engine, folder, progress), progress)
+    return tag
+
+
+def wanted() -> str:
+    """The tag that an image built from the present inputs carries: it names their content."""
+    return f"{REPOSITORY}:{digest([pack(tree(CONTEXT))])}"
+
+
+def debian(engine: Engine, folder: Folder, progress: Progress) -> str:
+    """The reference of a plain Debian bookworm in the engine; pulled, or else made with debootstrap."""
+    for reference in (DEBIAN, BOOTSTRAPPED):
+        try:
+            engine.client.images.get(reference)
+        except ImageNotFound:
+            continue
+        return reference
+    progress(f"pulling {DEBIAN}")
+    try:
+        engine.client.images.pull(DEBIAN)
+    except DockerException:  # no registry can be reached: APIError, or NotFound where a mirror lacks it
+        return _debootstrap(engine, folder, progress)
+    return DEBIAN
+
+
+def prune(engine: Engine) -> None:
+    """Remove node images made of earlier inputs, unless a container (of another lab) still stands on one."""
+    for image in engine.client.images.list(filters={"label": f"{LABEL}=node"}):
+        if wanted() not in image.tags:
+            _remove(engine, str(image.id))
+
+
+def remove(engine: Engine) -> None:
+    """Remove every image that the lab made, unless a container (of another lab) still stands on one."""
+    for image in engine.client.images.list(filters={"label": LABEL}):
+        for reference in image.tags or [str(image.id)]:
+            _remove(engine, reference)
+
+
+def _remove(engine: Engine, reference: str) -> None:
+    try:
+        engine.client.images.remove(reference)
+    except APIError as error:
+        if error.status_code not in (404, 409):  # gone with another one, or in use
+            raise
+
+
+def _demand_space(engine: Engine, folder: Folder) -> None:
+    if engine.ours:
+        free = shutil.disk_usage(folder.path).free
+        if free < SPACE:
+            raise LabError(
+                f"the node image needs {SPACE / 1024**3:.0f} GB, and {folder.path} has {free / 1024**3:.1f} GB free",
+                "set RUNBOOK_LAB_DIR to a folder where there is more space",
+            )
+
+
+def _debootstrap(engine: Engine, folder: Folder, progress: Progress) -> str:
+    if shutil.which("debootstrap", path=engines.ENVIRONMENT["PATH"]) is None:
+        progress("installing debootstrap")
+        engines.install("debootstrap", "debian-archive-keyring")
+    progress("making a Debian with debootstrap")
+    work = folder.path / "debootstrap"
+    root = work / "root"
+    shutil.rmtree(work, ignore_errors=True)
+    root.mkdir(parents=True)
+    root.chmod(0o755)  # it becomes the image's /
+    try:
+        # In a mount namespace of its own: what debootstrap mounts is gone with it, however it ends.
+        made = subprocess.run(
+            ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", root],
+            env=engines.ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if made.returncode != 0:
+            raise LabError(
+                f"there is no {DEBIAN} to be pulled, and debootstrap failed: {engines.last_line(made.stdout)}",
+                f"let the engine reach a registry, or this machine a Debian mirror; or docker load {DEBIAN}",
+            )
+        progress("importing the Debian")
+        with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
+            repository, tag = BOOTSTRAPPED.split(":")
+            engine.client.api.import_image_from_stream(
+                archive.stdout, repository=repository, tag=tag, changes=[f"LABEL {LABEL}=debian"]
+            )
+    finally:
+        shutil.rmtree(work)
+    return BOOTSTRAPPED
+
+
+def _build(engine: Engine, tag: str, base: str, progress: Progress) -> None:
+    progress("building the node image")
+    lines = engine.client.api.build(
+        fileobj=io.BytesIO(pack(tree(CONTEXT))),
+        custom_context=True,
+        tag=tag,
+        buildargs={"BASE": base},
+        labels={LABEL: "node"},
+        network_mode="host",
+        rm=True,
+        forcerm=True,
+        decode=True,
+    )
+    said = ""
+    for line in _messages(lines):
+        said = line
+        if line.startswith(("Step ", "Setting up ", "Unpacking ")):
+            progress(f"building the node image: {line}")
+    try:
+        engine.client.images.get(tag)
+    except ImageNotFound:
+        raise LabError(f"the node image could not be built: {said}", f"see {CONTEXT / 'Dockerfile'}") from None
+
+
+def _messages(lines: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """The lines of a build's output that say something, errors included."""
+    for line in lines:
+        text = line.get("error") or line.get("stream") or ""
+        yield from (one.strip() for one in text.splitlines() if one.strip())

@@ -1,0 +1,74 @@
+"""The parameter file of a lab: its nodes in the roles that the document's three hosts have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runbook.lab.folder import Folder
+from runbook.lab.keys import write
+from runbook.lab.rpms import Package
+
+HEADER = "# Written by `runbook lab up`, from what the lab is: changes made here are lost.\n"
+
+MEMBERS = 3
+"""Nodes that form the ZooKeeper ensemble and the masters, as in the document; further ones are slaves."""
+
+EVERYWHERE = ["mesos_slave", "docker"]
+MEMBER = ["zookeeper", "mesos_master", "mesos_slave", "marathon", "docker"]
+FIRST = [*MEMBER, "registry", "registry_web"]
+
+
+def roles(position: int) -> list[str]:
+    """Roles of the node at `position`, from 1."""
+    if position == 1:
+        return FIRST
+    return MEMBER if position <= MEMBERS else EVERYWHERE
+
+
+def document(nodes: Mapping[str, str], packages: tuple[Package, ...], folder: Folder, target: Path) -> dict[str, Any]:
+    """The parameters of a lab of `nodes` (name -> address), with paths relative to `target`'s folder.
+
+    What the lab's RPMs do not say is left out: runbook/site.py has the document's values as defaults.
+    """
+
+    def path(of: Path) -> str:
+        return os.path.relpath(of, target.parent)
+
+    named = {package.name: package for package in packages}
+    parameters: dict[str, Any] = {
+        "name": "lab",
+        "ssh": {
+            "user": "root",
+            "port": 22,
+            "key": path(folder.user_key),
+            "known_hosts": path(folder.known_hosts),
+            "become": "none",
+        },
+        "hosts": [
+            {"name": name, "address": address, "roles": [*roles(position)]}
+            for position, (name, address) in enumerate(nodes.items(), start=1)
+        ],
+    }
+    if len(nodes) < MEMBERS:
+        parameters["zookeeper"] = {"allow_even": True}
+    for section, name in (("mesos", "mesos"), ("marathon", "marathon"), ("docker", "docker-engine")):
+        if name in named:
+            parameters[section] = {"package": name, "version": named[name].version}
+    if "marathon" in named:
+        marathon = named["marathon"]
+        parameters["artifacts"] = {"marathon": {"file": path(marathon.file), "sha256": marathon.sha256}}
+    return parameters
+
+
+def save(parameters: Mapping[str, Any], target: Path) -> bool:
+    """Write `parameters` to `target`, whole or not at all; False where it holds them already."""
+    text = HEADER + yaml.safe_dump(dict(parameters), sort_keys=False, default_flow_style=None, width=120)
+    if target.exists() and target.read_text(encoding="utf-8") == text:
+        return False
+    write(target, text.encode(), mode=0o644)
+    return True
