@@ -98,7 +98,7 @@ def parse(text: str, file: Path) -> Located:
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves plain scalars by YAML 1.2's core schema (chapter 10.3 of its specification), decimal numbers only."""
+    """Resolves plain scalars by YAML 1.2's core schema (10.3 of its specification), as far as JSON has them."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own way to declare them)
 
@@ -107,7 +107,7 @@ _SCALARS: Mapping[str, Any] = {
     "tag:yaml.org,2002:null": lambda text: None,
     "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
     "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": lambda text: float(text.lower().replace(".inf", "inf").replace(".nan", "nan")),
+    "tag:yaml.org,2002:float": float,
     "tag:yaml.org,2002:str": str,
 }
 _COLLECTIONS: Mapping[type[yaml.Node], str] = {
@@ -119,7 +119,7 @@ for _tag, _pattern in {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": r"[-+]?[0-9]+",
-    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?",
 }.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), None)
 

@@ -19,7 +19,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, TypeGuard
 from urllib.parse import quote, quote_plus
 
 from pydantic import GetCoreSchemaHandler, ValidationInfo
@@ -110,6 +110,12 @@ class SecretReference(str):
         """What follows the kind: the variable, the path, or `SERVICE/USER`."""
         return self.partition(":")[2]
 
+    def within(self, folder: Path) -> SecretReference:
+        """The same reference, with the PATH of a `file:` made absolute; a relative one begins at `folder`."""
+        if self.kind != "file":
+            return self
+        return SecretReference(f"file:{os.path.abspath(folder / Path(self.target).expanduser())}")
+
     def resolve(self) -> Secret:
         """Fetch the secret now, and have every output of this process mask it from here on.
 
@@ -126,19 +132,19 @@ class SecretReference(str):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_after_validator_function(cls._validate, core_schema.str_schema())
+        return core_schema.with_info_plain_validator_function(
+            cls._validate, serialization=core_schema.to_string_ser_schema()
+        )
 
     @classmethod
-    def _validate(cls, text: str, info: ValidationInfo) -> SecretReference:
+    def _validate(cls, value: object, info: ValidationInfo) -> SecretReference:
         try:
-            reference = cls(text)
+            reference = cls(value if isinstance(value, str) else "")
         except SecretError as error:
             reason = {"message": error.message, "remedy": error.remedy}
             raise PydanticCustomError("refused", "{message}", reason) from None
         folder = getattr(info.context, "folder", None)
-        if reference.kind == "file" and folder is not None:
-            return cls(f"file:{os.path.abspath(folder / Path(reference.target).expanduser())}")
-        return reference
+        return reference if folder is None else reference.within(folder)
 
 
 def _environment(name: str) -> str:
@@ -314,6 +320,6 @@ def reveal(data: Any) -> Any:
     return data
 
 
-def is_reference(data: Any) -> bool:
+def is_reference(data: object) -> TypeGuard[Mapping[str, Any]]:
     """Whether `data` is a reference as it stands in an app's definition: `{secret: "env:NAME"}`."""
     return isinstance(data, Mapping) and data.keys() == {"secret"}

@@ -406,36 +406,7 @@ _SECRET_NAME = re.compile(r"(PASS(WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|CREDENTIALS?
 _NO_SECRETS = frozenset({"", "0", "1", "yes", "no", "true", "false"})
 
 
-def _app(definition: dict[str, Any]) -> dict[str, Any]:
-    refuse(_app_findings(definition))
-    return definition
-
-
-def _app_findings(definition: dict[str, Any]) -> Iterator[Finding]:
-    environment = definition.get("env", {})
-    if not isinstance(environment, dict):
-        yield Finding("is not a mapping", "write `NAME: value` in it", ("env",))
-        return
-    for name, value in environment.items():
-        place: Location = ("env", name)
-        if isinstance(value, str):
-            if _SECRET_NAME.search(name) and value.lower() not in _NO_SECRETS:
-                yield Finding(
-                    "must be a reference to a secret, not the secret itself",
-                    'write {secret: "env:NAME"} (or file:PATH, keyring:SERVICE/USER); and change the secret: a secret '
-                    "that stood in this file is no longer one",
-                    place,
-                )
-        elif secrets.is_reference(value):
-            try:
-                SecretReference(str(value["secret"]))
-            except SecretError as error:
-                yield Finding(error.message, error.remedy or "", (*place, "secret"))
-        else:
-            yield Finding("is neither a text nor a secret", 'write "text" or {secret: "env:NAME"}', place)
-
-
-AppDefinition = Annotated[dict[str, JsonValue], AfterValidator(_app)]
+AppDefinition = dict[str, JsonValue]
 """A Marathon app as its API takes it, without `id` (which is the key). An `env` value may be `{secret: "env:NAME"}`."""
 
 
@@ -567,7 +538,9 @@ class Site(Parameters):
             )
             for host in self.hosts
         )
-        site = self.model_copy(update={"hosts": hosts})
+        folder = located.file.parent.absolute()
+        apps = {name: _with_absolute_references(app, folder) for name, app in self.apps.items()}
+        site = self.model_copy(update={"hosts": hosts, "apps": apps})
         site._located = located
         return site
 
@@ -679,6 +652,7 @@ class Site(Parameters):
         yield self._registry_credentials()
         yield from map(self._upload, _UPLOADS)
         yield self._app_ids()
+        yield self._app_environments()
         yield from map(self._needed_in_site, _NEEDS_IN_SITE)
         yield self._ensemble("zookeeper", "zookeeper.allow_even")
         yield self._ensemble("mesos_master", "mesos.master.allow_even")
@@ -727,7 +701,7 @@ class Site(Parameters):
 
     def _app_ids(self) -> Iterator[Finding]:
         for name, app in self.apps.items():
-            if app.get("id", name) != name:
+            if str(app.get("id", name)).lstrip("/") != name.lstrip("/"):
                 yield Finding(f"differs from the app's key, {name}", "leave `id` out", ("apps", name, "id"))
         if self.mysql.app in self.apps:
             yield Finding(
@@ -735,6 +709,26 @@ class Site(Parameters):
                 "choose another id for one of them",
                 ("apps", self.mysql.app),
             )
+
+    def _app_environments(self) -> Iterator[Finding]:
+        for name, app in self.apps.items():
+            environment = app.get("env", {})
+            if not isinstance(environment, dict):
+                yield Finding("is not a mapping", "write `NAME: value` in it", ("apps", name, "env"))
+                continue
+            for variable, value in environment.items():
+                place: Location = ("apps", name, "env", variable)
+                if secrets.is_reference(value):
+                    yield from _reference_finding(value["secret"], (*place, "secret"))
+                elif not isinstance(value, str):
+                    yield Finding("is neither a text nor a secret", 'write "text" or {secret: "env:NAME"}', place)
+                elif _SECRET_NAME.search(variable) and value.lower() not in _NO_SECRETS:
+                    yield Finding(
+                        "must be a reference to a secret, not a text",
+                        'write {secret: "env:NAME"} (or file:PATH, keyring:SERVICE/USER); a secret that stood in this '
+                        "file is no longer one: change it",
+                        place,
+                    )
 
     def _needed_in_site(self, role: Role) -> Iterator[Finding]:
         needed = _NEEDS_IN_SITE[role]
@@ -894,8 +888,26 @@ def _overridden(defaults: SshParameters, own: SshParameters) -> SshParameters:
     return defaults.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
 
 
+def _with_absolute_references(app: AppDefinition, folder: Path) -> AppDefinition:
+    environment = app.get("env")
+    if not isinstance(environment, dict):
+        return app
+    absolute: dict[str, JsonValue] = {
+        name: {"secret": SecretReference(value["secret"]).within(folder)} if secrets.is_reference(value) else value
+        for name, value in environment.items()
+    }
+    return {**app, "env": absolute}
+
+
 def _location(field: str) -> Location:
     return tuple(field.split("."))
+
+
+def _reference_finding(text: JsonValue, place: Location) -> Iterator[Finding]:
+    try:
+        SecretReference(str(text))
+    except SecretError as error:
+        yield Finding(error.message, error.remedy or "", place)
 
 
 def _undeclared(section: str, declared: Iterable[str], name: str) -> tuple[str, str]:
@@ -974,7 +986,7 @@ _WANTED: Mapping[str, tuple[str, str]] = {
     "path_type": _A_TEXT,
     "int_type": ("a whole number", "write it in digits, without quotes"),
     "float_type": ("a number", "write it in digits, without quotes"),
-    "finite_number": ("a number", "write it in digits, without quotes"),
+    "finite_number": ("a finite number", "write a smaller one"),
     "bool_type": ("true or false", "write true or false, without quotes"),
     "tuple_type": ("a list", "write one `- …` a line, or [a, b]"),
     "dict_type": _A_MAPPING,
@@ -983,7 +995,7 @@ _WANTED: Mapping[str, tuple[str, str]] = {
 
 
 def _kind(value: object) -> str:
-    kinds: Mapping[type, str] = {bool: "true or false", int: "a number", float: "a number", str: "a text"}
+    kinds: Mapping[type, str] = {bool: "true or false", int: "a number", float: "a decimal number", str: "a text"}
     kinds = {**kinds, list: "a list", dict: "a mapping", type(None): "empty"}
     return kinds.get(type(value), "something else")
 
