@@ -147,8 +147,13 @@ def execute(container: Container, argv: Sequence[str]) -> Output:
 
 def last_line(text: str) -> str:
     """The last line of a command's output that says something."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "(no output)"
+    return last_lines(text, 1)
+
+
+def last_lines(text: str, count: int) -> str:
+    """The last lines of a command's output that say something."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-count:]) or "(no output)"
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -202,26 +207,27 @@ def _start(folder: Folder) -> Engine:
                 stderr=log,
                 check=True,
             )
-    outcome = _await_engine(folder)
-    if not isinstance(outcome, Engine):
+    engine = _await_engine(folder)
+    if engine is None:
         said = last_line(folder.engine_log.read_text(errors="replace"))
-        raise LabError(f"the lab's Docker engine {outcome}: {said}", f"read {folder.engine_log}")
-    return outcome
+        raise LabError(f"the lab's Docker engine did not come up: {said}", f"read {folder.engine_log}")
+    return engine
 
 
-def _await_engine(folder: Folder) -> Engine | str:
-    """Our engine, once it answers; else what is wrong with it."""
+def _await_engine(folder: Folder) -> Engine | None:
+    """Our engine, once it answers; None where it ended, or has not answered for a minute."""
 
-    def state() -> Engine | str | None:
+    def outcome() -> tuple[Engine | None] | None:
         running = process(folder, "dockerd") is not None  # asked first: it may end while we connect
-        return _answering(f"unix://{folder.socket}", ours=True) or (None if running else "ended")
+        engine = _answering(f"unix://{folder.socket}", ours=True)
+        return None if engine is None and running else (engine,)
 
     try:
         until(lambda: process(folder, "dockerd"), seconds=5)  # setsid comes before it
-        outcome: Engine | str = until(state, seconds=60)
+        (engine,) = until(outcome, seconds=60)
     except TimeoutError:
-        return "does not answer" if process(folder, "dockerd") else "did not start"
-    return outcome
+        return None
+    return engine
 
 
 def _configure(folder: Folder) -> None:

@@ -24,7 +24,7 @@ from docker.models.containers import Container
 
 from runbook.errors import LabError
 from runbook.lab.archive import Entry, digest, pack
-from runbook.lab.engine import Engine, Progress, execute, last_line
+from runbook.lab.engine import Engine, Progress, execute, last_lines
 from runbook.lab.folder import Folder
 
 RECIPES = Path(__file__).parent
@@ -34,8 +34,8 @@ MOUNT = "/opt/lab-repo"
 
 LABEL = "runbook.lab.builder"
 
-DEFINES = ["debug_package %{nil}", "__os_install_post %{nil}", "_build_id_links none"]
-"""What rpmbuild need not do here: debug packages, stripping, links to build ids."""
+DEFINES = ["debug_package %{nil}", "__os_install_post %{nil}", "_build_id_links none", "_binary_payload w1.gzdio"]
+"""What rpmbuild need not do here: debug packages, stripping, links to build ids, minutes of compression."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _do(container: Container, script: str, what: str) -> str:
     """Standard output of `script`; LabError where it fails. What rpm says on standard error is mostly noise."""
     done = execute(container, ["/bin/sh", "-euc", script])
     if done.status != 0:
-        raise LabError(f"could not {what}: {last_line(done.stderr or done.stdout)}")
+        raise LabError(f"could not {what}:\n{last_lines(done.stdout + done.stderr, 12)}")
     return done.stdout
 
 
