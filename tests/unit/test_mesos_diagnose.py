@@ -84,7 +84,7 @@ def test_nothing_is_found_where_all_went_well(heading: str) -> None:
     [
         (
             "E0607 10:00:00.000000  1 slave.cpp:3773] Container 'c' for executor 'e' of framework 'f' failed to start: "
-            "None of the enabled containerizers (mesos) could create a container for the provided TaskInfo/ExecutorInfo",
+            "None of the enabled containerizers (mesos) could create a container for the provided TaskInfo",
             "no containerizer for Docker",
         ),
         (
