@@ -222,8 +222,13 @@ def _forms(value: str) -> set[str]:
             digits = base64.b64encode(bytes(before) + data, altchars).decode().rstrip("=")
             plain.add(digits[-(-before * 8 // 6) : (before + len(data)) * 8 // 6])
         plain.add(base64.b64encode(data, altchars).decode())
-    escaped = {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in plain for ascii in (True, False)}
-    return plain | escaped | {form.replace("/", "\\/") for form in escaped}
+    once = plain | _in_json(plain)
+    return once | _in_json(once)  # a notebook's JSON holds outputs that may be JSON
+
+
+def _in_json(forms: set[str]) -> set[str]:
+    escaped = {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
+    return escaped | {form.replace("/", "\\/") for form in escaped}
 
 
 class Redactor:
