@@ -31,6 +31,11 @@ class Located:
     lines: dict[Location, int] = field(default_factory=dict)
     problems: dict[Location, Problem] = field(default_factory=dict)
 
+    @property
+    def folder(self) -> Path:
+        """Where the file is: local paths in it begin there."""
+        return self.file.parent.absolute()
+
     def line(self, location: Location) -> int:
         """The line of a value, or of the nearest thing around it that the file contains; 0 without a file."""
         return next((self.lines[place] for place in _outwards(location) if place in self.lines), 0)

@@ -500,11 +500,10 @@ class Site(Parameters):
     def parse(cls, text: str, file: Path) -> Site:
         """The same from text. `file` is its name in messages; local paths are relative to its folder."""
         located = parse(text, file)
-        folder = file.parent.absolute()
         errors: list[ErrorDetails] = []
         for tolerant in (False, True):
             try:
-                site = cls.model_validate(located.data, context=Reading(folder, tolerant))
+                site = cls.model_validate(located.data, context=Reading(located.folder, tolerant))
             except ValidationError as error:
                 errors += error.errors(include_url=False)
             if not errors:
@@ -538,8 +537,7 @@ class Site(Parameters):
             )
             for host in self.hosts
         )
-        folder = located.file.parent.absolute()
-        apps = {name: _with_absolute_references(app, folder) for name, app in self.apps.items()}
+        apps = {name: _with_absolute_references(app, located.folder) for name, app in self.apps.items()}
         site = self.model_copy(update={"hosts": hosts, "apps": apps})
         site._located = located
         return site
