@@ -6,14 +6,15 @@ import html
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-import pandas as pd
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.syntax import Syntax
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from runbook.remote.modes import Mode, Status
+
+# pandas and rich cost more than the work on a few hosts: they are imported where something is shown.
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
 
 _MARKS = {
     Status.OK: ("✓", "green", "#1a7f37"),
@@ -95,6 +96,8 @@ class ApplyResult:
 
     def to_frame(self) -> pd.DataFrame:
         """Statuses as a table hosts x steps."""
+        import pandas as pd
+
         cells = {host: {} for host in self.hosts}  # type: dict[str, dict[str, str]]
         for result in self.results:
             cells[result.host][result.step] = result.status.value
@@ -112,6 +115,10 @@ class ApplyResult:
         return "\n".join([*told, *unreachable])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.syntax import Syntax
+        from rich.table import Table
+        from rich.text import Text
+
         table = Table(title=self.heading(), title_justify="left", show_edge=False, pad_edge=False)
         table.add_column("host")
         for step in self.steps:
@@ -120,14 +127,24 @@ class ApplyResult:
             cells = {one.step: one for one in self.results if one.host == host}
             table.add_row(host, *(self._cell(cells.get(step)) for step in self.steps))
         yield table
+        for hosts, result in self._alike():
+            yield Text(f"\n{', '.join(hosts)}: {result.step}: {result.summary}", style="bold")
+            if result.diff:
+                yield Syntax(result.diff.rstrip("\n"), "diff", background_color="default", word_wrap=True)
+
+    def _alike(self) -> Iterator[tuple[list[str], StepResult]]:
+        """What is worth telling below the table, once for all the hosts where it is the same."""
+        groups: dict[tuple[str, str, str], list[StepResult]] = {}
         for result in self.results:
             if result.status in BAD or result.diff:
-                yield Text(f"\n{result.host}: {result.step}: {result.summary}", style="bold")
-                if result.diff:
-                    yield Syntax(result.diff, "diff", background_color="default", word_wrap=True)
+                groups.setdefault((result.step, result.summary, result.diff), []).append(result)
+        for group in groups.values():
+            yield [result.host for result in group], group[0]
 
     @staticmethod
     def _cell(result: StepResult | None) -> Text:
+        from rich.text import Text
+
         if result is None:
             return Text("")
         mark, style, _ = _MARKS[result.status]
