@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from IPython.core.getipython import get_ipython
+import sys
 
 
 def is_interactive() -> bool:
@@ -11,6 +11,10 @@ def is_interactive() -> bool:
     Every request to execute a cell says whether its frontend could answer a question (`allow_stdin` in Jupyter's
     messaging protocol, `execute_request`): JupyterLab says yes, nbclient and so papermill say no.
     """
+    if "IPython" not in sys.modules:  # no kernel: a plain program need not wait for its import
+        return False
+    from IPython.core.getipython import get_ipython
+
     kernel = getattr(get_ipython(), "kernel", None)  # None outside IPython; a terminal's IPython has no kernel
     if kernel is None:
         return False

@@ -6,16 +6,17 @@ import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import tenacity
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.text import Text
 
 from runbook.errors import CheckFailed, RunbookError
 from runbook.events import emit
 from runbook.remote.modes import Mode
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class CheckResult:
         return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.name}: {self.evidence.text}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
         yield Text(f"{'✓' if self.holds else '✗'} {self.name}", style="green" if self.holds else "bold red")
         yield Text(f"  {self.evidence.text} ({self.seconds:.1f} s)")
         if self.evidence.table is not None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import html
 import threading
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from runbook.errors import GateRefused
 from runbook.events import emit
 from runbook.interactive import is_interactive
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BUTTON_DEADLINE = 600.0
 """Seconds that a gate's button waits for somebody."""

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import fabric
-import pandas as pd
 
 from runbook.errors import ApplyFailed, CheckFailed, GateRefused, RunbookError
 from runbook.remote.checks import Evidence, check
@@ -239,6 +238,8 @@ class Hosts:
         refused: GateRefused | None = None
         for gate, guarded in gates.items():
             rows = [(run.host, step.label, consequence) for run, step, consequence in guarded]
+            import pandas as pd
+
             evidence = pd.DataFrame(rows, columns=["host", "step", "consequence"])
             try:
                 self.approval.ask(gate, f"{gate} on {', '.join(evidence['host'].unique())}", evidence)
