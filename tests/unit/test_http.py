@@ -238,6 +238,24 @@ def test_307_keeps_the_method_and_the_body() -> None:
     assert [(request.method, request.body) for request in server.requests] == [("POST", b"[1]")] * 2
 
 
+def test_a_redirect_decides_about_the_query() -> None:
+    def reply(request: Request) -> list[Piece]:
+        return [answer(200, {}) if request.target.startswith("/there") else answer(307, Location="/there?b=2")]
+
+    with Loopback(reply) as server, Endpoint(server.url) as endpoint:
+        endpoint.get("/here", params={"a": 1})
+    assert [request.target for request in server.requests] == ["/here?a=1", "/there?b=2"]
+
+
+def test_303_is_followed_with_a_get() -> None:
+    def reply(request: Request) -> list[Piece]:
+        return [answer(200, {}) if request.target == "/result" else answer(303, Location="/result")]
+
+    with Loopback(reply) as server, Endpoint(server.url) as endpoint:
+        endpoint.request("POST", "/job", body={})
+    assert [(request.method, request.body) for request in server.requests] == [("POST", b"{}"), ("GET", b"")]
+
+
 def test_a_302_to_a_post_is_not_guessed_at() -> None:
     with asking(answer(302, Location="/there")) as endpoint, pytest.raises(UnexpectedAnswer, match="302"):
         endpoint.request("POST", "/here", body={})

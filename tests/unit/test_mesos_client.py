@@ -67,6 +67,12 @@ def test_a_leader_that_is_named_but_not_yet_elected() -> None:
         client.state()
 
 
+def test_a_former_leader_that_names_another_is_not_believed() -> None:
+    state = payload("three-masters/leader_state.json") | {"leader": "master@127.0.0.1:15051"}
+    with master({"/master/state": answer(200, state)}) as client, pytest.raises(NoLeader, match="15051"):
+        client.state()
+
+
 def test_the_views_of_028() -> None:
     with master(master_answers("leader")) as client:
         assert client.view() == MasterView.of(
