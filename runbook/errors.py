@@ -128,11 +128,25 @@ class DriftFound(RunbookError):
 
 
 class CheckFailed(RunbookError):
-    """A claim about the cluster did not come true within its deadline; the message carries the evidence."""
+    """A claim about the cluster did not come true within its deadline; the message carries the evidence.
+
+    Where it stopped a call on hosts, `result` holds what had been done on each.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
 
 
 class GateRefused(RunbookError):
-    """A gate was answered with no, or nobody was there to answer and it was not approved in advance."""
+    """A gate was answered with no, or nobody was there to answer and it was not approved in advance.
+
+    Where it stopped a call on hosts, `result` holds what had been done on each.
+    """
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
 
 
 # talking to services over HTTP

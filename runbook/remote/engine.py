@@ -15,42 +15,66 @@ from dataclasses import dataclass, field
 
 from runbook.errors import HostUnreachable, RunbookError, StepFailed
 from runbook.events import emit
+from runbook.remote import steps
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import StepResult
-from runbook.remote.session import ConnectionLost, Session, place
+from runbook.remote.session import ConnectionLost, DeadlinePassed, Session, artifact_size, placing
 from runbook.remote.shell import Frame, Piece, Transcript, quote
-from runbook.remote.steps import ANYTHING, STATE_DIR, Change, Step
+from runbook.remote.steps import ANYTHING, Change, Step
 from runbook.secrets import redact
 
 MAX_RECONNECTS = 2
 """How often one run of steps goes on after a lost connection."""
 
+NOTHING: frozenset[str] = frozenset()
+
 
 @dataclass
 class _Progress:
-    """Where one step stands on this host."""
+    """Where one step stands on this host: its present state (or why it is not known), what is to be done, and the end.
+
+    `attempted` is the change that was sent to the host, and that may have been made.
+    """
 
     step: Step
     state: str | None = None
+    trouble: StepFailed | None = None
     change: Change | None = None
     attempted: Change | None = None
     result: StepResult | None = None
 
+    def take(self, frame: Frame) -> None:
+        """Let the step's probe have ended with `frame`."""
+        self.state, self.trouble = frame.out, None
+        if frame.status:
+            said = redact(frame.err.strip()) or f"the probe ended with status {frame.status}"
+            self.trouble = StepFailed(f"the present state cannot be found out: {said}")
+
+    def plan(self, pending: frozenset[str] = NOTHING) -> Change | None:
+        """The change that is left to make. Raises StepFailed where there is no way to the desired state."""
+        if self.trouble is not None:
+            raise self.trouble
+        assert self.state is not None
+        change = self.step.plan(self.state, pending)
+        for upload in change.uploads if change else ():
+            artifact_size(upload)
+        return change
+
 
 @dataclass
 class HostRun:
-    """One host's way through the steps of one call. `deadline` is a value of time.monotonic()."""
+    """One host's way through the steps of one call, for which it may work `seconds` (waiting for others is free)."""
 
     session: Session
     steps: Sequence[Step]
     mode: Mode
     record: str
-    deadline: float
-    started: float = field(default_factory=time.monotonic)
-    _at: list[_Progress] = field(default_factory=list)
+    seconds: float
+    _at: list[_Progress] = field(init=False)
     _wave: list[int] = field(default_factory=list)
     _reconnects: int = 0
-    _pid: int | None = None
+    _began: float = field(default_factory=time.monotonic)
+    _deadline: float = 0.0
 
     def __post_init__(self) -> None:
         self._at = [_Progress(step) for step in self.steps]
@@ -73,69 +97,91 @@ class HostRun:
     @property
     def finished(self) -> bool:
         """Whether every step has its result."""
-        return all(one.result is not None for one in self._at)
+        return not self._left()
 
     def guarded(self, action: Callable[[], None]) -> None:
         """Do `action`, and let what goes wrong become the results of the steps that are left: never of other hosts."""
+        began = time.monotonic()
+        self._deadline = began + self.seconds
         try:
             action()
         except HostUnreachable as error:
             self._end(Status.UNREACHABLE, error)
         except RunbookError as error:
             self._end(Status.FAILED, error)
+        finally:
+            self.seconds -= time.monotonic() - began
 
     def look(self) -> None:
         """Probe all steps and plan the first wave (in plan and verify mode: everything)."""
-        self._probe(range(len(self._at)))
+        self._began = time.monotonic()
+        self._probe()
         self._plan()
 
     def act(self) -> None:
         """Make the changes of the wave, probe again, and plan the next one."""
-        pieces: list[Piece] = []
-        pieces += self._uploads()
-        for index in self._wave:
-            one = self._at[index]
-            if one.change is not None:
-                one.attempted = one.change
-                pieces.append(Piece(f"change-{index}", one.step.script(one.change), must_succeed=True))
-            pieces.append(Piece(f"probe-{index}", one.step.probe()))
-        rest = range(self._wave[-1] + 1, len(self._at))
-        pieces += [Piece(f"probe-{index}", self._at[index].step.probe()) for index in rest]
         try:
-            transcript = self._execute(pieces)
-        except ConnectionLost as lost:
-            if self._reconnects == MAX_RECONNECTS:
-                raise
-            self._pid = lost.transcript.pid
-            # What was done is not known: look again, and plan from what is there. Nothing is sent again blindly.
-            self._reconnects += 1
-            self._probe(range(self._wave[0], len(self._at)), wait=True)
-            self._plan()
-            return
-        self._judge(transcript)
+            pieces = self._pieces()
+            if self.finished:  # an upload failed
+                return
+            transcript = self._execute(pieces, exclusive=True)
+        except (ConnectionLost, DeadlinePassed) as broken:
+            self._judge(broken.transcript)
+            if self.finished:
+                return
+            self._reconnect_after(broken)
+            # What was done of the rest is not known: look again, once the script has ended if it is still at work, and
+            # plan from what is there. Nothing is sent again blindly.
+            self._probe(exclusive=True)
+        else:
+            self._judge(transcript)
         if not self.finished:
             self._plan()
 
-    def skip(self, steps: Sequence[Step], reason: str) -> None:
-        """Leave the wave undone: `steps` of it were refused, the others that are left are skipped with them."""
-        for one in self._at:
-            if one.result is None:
-                self._finish(one, Status.SKIPPED, reason if one.step in steps else "an earlier step was refused")
+    def skip(self, reason: str, steps: Sequence[Step] = ()) -> None:
+        """Leave the rest undone because of `reason`; where it is about `steps`, the others are told so."""
+        for index in self._left():
+            one = self._at[index]
+            told = reason if not steps or one.step in steps else f"with another step of this host: {reason}"
+            self._finish(one, Status.SKIPPED, told)
 
     # the parts
 
-    def _uploads(self) -> list[Piece]:
+    def _left(self) -> list[int]:
+        return [index for index, one in enumerate(self._at) if one.result is None]
+
+    def _pieces(self) -> list[Piece]:
+        """What the wave executes: its changes and their probes, then the probes of what comes after it."""
+        placings = self._uploaded()
         pieces = []
-        for _, change in self.changes:
-            for upload in change.uploads:
+        for index in self._left():
+            one = self._at[index]
+            if one.change is not None and index in self._wave:
+                one.attempted = one.change
+                pieces += [Piece(f"place-{index}", text, must_succeed=True) for text in placings.get(index, ())]
+                pieces.append(Piece(f"change-{index}", one.step.script(one.change), must_succeed=True))
+            pieces.append(Piece(f"probe-{index}", one.step.probe()))
+        return pieces
+
+    def _uploaded(self) -> dict[int, list[str]]:
+        """Upload what the wave needs; by step, the scripts that put it in its place. A failure ends the wave there."""
+        placings: dict[int, list[str]] = {}
+        for index in self._wave:
+            change = self._at[index].change
+            for upload in change.uploads if change else ():
 
                 def tell(done: int, total: int, name: str = upload.local.name) -> None:
                     emit(event="progress", host=self.host, step=f"upload {name}", done=done, total=total)
 
-                pieces.append(place(upload, self.session.upload(upload, self.deadline, tell)))
-        return pieces
+                try:
+                    arrived = self.session.upload(upload, self._deadline, tell)
+                except StepFailed as error:
+                    self._end(Status.FAILED, error, at=index)
+                    return placings
+                placings.setdefault(index, []).append(placing(upload, arrived))
+        return placings
 
-    def _execute(self, pieces: Sequence[Piece]) -> Transcript:
+    def _execute(self, pieces: Sequence[Piece], exclusive: bool = False) -> Transcript:
         total = len(pieces)
         seen = 0
 
@@ -147,125 +193,118 @@ class HostRun:
                 label = self._at[int(index)].step.label
                 emit(event="progress", host=self.host, step=label, done=seen, total=total)
 
-        backup = f"RUNBOOK_BACKUP={quote(f'{STATE_DIR}/backup/{self.record}')}\n"
-        return self.session.execute(pieces, self.deadline, tell, environment=backup)
+        backup = f"RUNBOOK_BACKUP={quote(f'{steps.STATE_DIR}/backup/{self.record}')}\n"
+        return self.session.execute(pieces, self._deadline, tell, environment=backup, exclusive=exclusive)
 
-    def _probe(self, indices: Sequence[int], wait: bool = False) -> None:
-        pieces = [Piece(f"probe-{index}", self._at[index].step.probe()) for index in indices]
-        if wait and self._pid:
-            # The script whose connection broke may still be running.
-            pieces.insert(
-                0, Piece("wait-", f"n=0; while kill -0 {self._pid} && [ $n -lt 150 ]; do sleep 0.2; n=$((n+1)); done")
-            )
-        transcript = self._execute(pieces)
-        for index in indices:
-            self._take(index, transcript)
+    def _probe(self, exclusive: bool = False) -> None:
+        """Find out the present state of all steps that are left. A probe may be repeated when the connection breaks."""
+        left = self._left()
+        pieces = [Piece(f"probe-{index}", self._at[index].step.probe()) for index in left]
+        while True:
+            try:
+                frames = self._execute(pieces, exclusive).frames
+                break
+            except (ConnectionLost, DeadlinePassed) as broken:
+                self._reconnect_after(broken)
+        for index in left:
+            self._at[index].take(frames[f"probe-{index}"])
 
-    def _take(self, index: int, transcript: Transcript) -> None:
-        frame = transcript.frames.get(f"probe-{index}", Frame())
-        if frame.status != 0:
-            error = frame.err.strip() or f"the probe ended with status {frame.status}"
-            raise StepFailed(f"{self._at[index].step.label}: the present state cannot be found out: {error}")
-        self._at[index].state = frame.out
+    def _reconnect_after(self, broken: ConnectionLost | DeadlinePassed) -> None:
+        """Allow one more connection, or let `broken` end the run, saying at which step it was."""
+        self._reconnects += 1
+        if self._reconnects <= MAX_RECONNECTS and isinstance(broken, ConnectionLost):
+            return
+        for key, frame in broken.transcript.frames.items():
+            if frame.status is None:
+                label = self._at[int(key.partition("-")[2])].step.label
+                broken.message = f"{broken.message}; it was at '{label}'"
+        raise broken
 
     def _plan(self) -> None:
         """Plan from what was probed; in apply mode up to the first step whose state a pending change may alter."""
         self._wave = []
         pending: dict[str, Step] = {}
-        for index, one in enumerate(self._at):
-            if one.result is not None:
-                continue
+        for index in self._left():
+            one = self._at[index]
             upset = _upset(one.step, pending)
             if upset is not None and self.mode is Mode.APPLY:
                 break
+            trouble = None
             try:
-                assert one.state is not None
-                one.change = one.step.plan(one.state, frozenset(pending))
+                # Verify mode judges what is: nothing is about to change.
+                one.change = one.plan(NOTHING if self.mode is Mode.VERIFY else frozenset(pending))
             except StepFailed as error:
                 if upset is None:
                     self._end(Status.FAILED, error, at=index)
                     break
-                one.change = None  # the state that it complains of may be gone by then
-            self._wave.append(index)
-            if self.mode is Mode.APPLY:
-                for path in one.step.touches if one.change else ():
-                    pending.setdefault(path, one.step)
-                continue
-            self._foretell(one, upset)
+                one.change, trouble = None, error  # the state that it complains of may be gone by then
             for path in one.step.touches if one.change else ():
                 pending.setdefault(path, one.step)
+            if self.mode is Mode.APPLY:
+                self._wave.append(index)
+            else:
+                self._foretell(one, upset, trouble)
         if self.mode is Mode.APPLY and not self.changes:
             for index in self._wave:
-                self._settle(self._at[index])
+                self._settle(index)
 
-    def _foretell(self, one: _Progress, upset: Step | None) -> None:
+    def _foretell(self, one: _Progress, upset: Step | None, trouble: StepFailed | None) -> None:
         """The result of a step in plan or verify mode."""
-        if upset is not None:
-            at_present = one.change.summary if one.change else "nothing to do"
+        summary, diff = (one.change.summary, one.change.diff) if one.change else ("", "")
+        if upset is not None and (trouble or self.mode is Mode.PLAN):
+            at_present = trouble.message if trouble else summary or "nothing to do"
             summary = f"unknown until '{upset.label}' is applied (as things are: {at_present})"
-            self._finish(one, Status.WOULD_CHANGE, summary, one.change.diff if one.change else "")
-        elif one.change is not None:
-            self._finish(one, Status.WOULD_CHANGE, one.change.summary, one.change.diff)
-        else:
-            self._finish(one, Status.OK)
+        self._finish(one, Status.WOULD_CHANGE if summary else Status.OK, summary, diff)
 
     def _judge(self, transcript: Transcript) -> None:
-        """Results of a wave from its transcript; states of what comes after it."""
-        if failed := [key for key, frame in transcript.frames.items() if frame.status and key.startswith("place-")]:
-            raise StepFailed(transcript.frames[failed[0]].err.strip())
-        for index in self._wave:
+        """The results of the wave's steps as far as the transcript goes, and the states of what comes after it."""
+        frames = transcript.frames
+        for index in self._left():
             one = self._at[index]
-            change = transcript.frames.get(f"change-{index}")
-            if one.change is not None and (change is None or change.status != 0):
-                said = (change.err.strip() or change.out.strip()) if change else "it did not run"
-                status = change.status if change else None
-                self._end(
-                    Status.FAILED,
-                    StepFailed(f"{one.change.summary}: {said or f'ended with status {status}'}"),
-                    at=index,
-                )
+            work = [frames[key] for key in (f"place-{index}", f"change-{index}") if key in frames]
+            if failed := next((frame for frame in work if frame.status), None):
+                assert one.change is not None
+                said = redact(failed.err.strip() or failed.out.strip()) or f"ended with status {failed.status}"
+                self._end(Status.FAILED, StepFailed(f"{one.change.summary}: {said}"), at=index)
                 return
-            self._take(index, transcript)
-            self._settle(one)
+            probe = frames.get(f"probe-{index}")
+            if probe is None or probe.status is None:
+                return
+            one.take(probe)
+            if index in self._wave:
+                self._settle(index)
             if self.finished:
                 return
-        for index in range(self._wave[-1] + 1, len(self._at)):
-            self._take(index, transcript)
 
-    def _settle(self, one: _Progress) -> None:
-        """The result of a step from the state that was probed last."""
-        assert one.state is not None
+    def _settle(self, index: int) -> None:
+        """The result of a step from the state that was probed last, and where it failed, the end of the others."""
+        one = self._at[index]
         try:
-            left = one.step.plan(one.state)
+            left = one.plan()
         except StepFailed as error:
-            self._end(Status.FAILED, error, at=self._at.index(one))
+            self._end(Status.FAILED, error, at=index)
             return
         if left is not None:
             message = f"the change was made, and the host still does not show the desired state:\n{left.diff}"
-            self._end(Status.FAILED, StepFailed(message), at=self._at.index(one))
+            self._end(Status.FAILED, StepFailed(message), at=index)
         elif one.attempted is not None:
             self._finish(one, Status.CHANGED, one.attempted.summary, one.attempted.diff)
         else:
             self._finish(one, Status.OK)
 
     def _finish(self, one: _Progress, status: Status, summary: str = "", diff: str = "") -> None:
-        seconds = time.monotonic() - self.started
+        seconds = time.monotonic() - self._began
         one.result = StepResult(self.host, one.step.label, status, redact(summary), redact(diff), seconds)
         emit(event="step", **one.result.row())
 
-    def _end(self, status: Status, error: RunbookError, at: int | None = None) -> None:
-        """The first step without a result gets the error; those after it are skipped (or unreachable, too)."""
-        told = False
-        for index, one in enumerate(self._at):
-            if one.result is not None or (at is not None and index < at):
-                continue
-            if not told:
-                self._finish(one, status, str(error))
-            elif status is Status.UNREACHABLE:
-                self._finish(one, status, error.message)
-            else:
-                self._finish(one, Status.SKIPPED, "an earlier step failed")
-            told = True
+    def _end(self, status: Status, error: RunbookError, at: int = 0) -> None:
+        """The first step without a result, from `at` on, gets the error; the others are skipped (or unreachable)."""
+        first, *others = (index for index in self._left() if index >= at)
+        self._finish(self._at[first], status, str(error))
+        for index in others:
+            unreachable = status is Status.UNREACHABLE
+            told = error.message if unreachable else "an earlier step failed"
+            self._finish(self._at[index], status if unreachable else Status.SKIPPED, told)
 
 
 def _upset(step: Step, pending: dict[str, Step]) -> Step | None:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
-
-import fabric
 
 from runbook.errors import ApplyFailed, CheckFailed, GateRefused, RunbookError
 from runbook.remote.checks import Evidence, check
 from runbook.remote.engine import HostRun
 from runbook.remote.gates import Approval
-from runbook.remote.modes import Mode
+from runbook.remote.modes import Mode, Status
 from runbook.remote.results import BAD, ApplyResult
-from runbook.remote.session import Gateway, Login, Session
+from runbook.remote.session import Gateway, Login, Session, config
 from runbook.remote.shell import Piece
 from runbook.remote.steps import Step
 from runbook.site import HostParameters, Site
@@ -61,15 +61,15 @@ class _Fleet:
 
     @classmethod
     def of(cls, site: Site) -> _Fleet:
-        config = fabric.Config()
+        shared = config()
         gateways: dict[Login, Gateway] = {}
         sessions = {}
         for host in site.hosts:
             login = Login.of(host)
             gateway = None
             if login.gateway is not None:
-                gateway = gateways.setdefault(login.gateway, Gateway(login.gateway, config))
-            sessions[host.name] = Session(host.name, login, config, gateway)
+                gateway = gateways.setdefault(login.gateway, Gateway(login.gateway, shared))
+            sessions[host.name] = Session(host.name, login, shared, gateway)
         return cls(sessions, tuple(gateways.values()))
 
 
@@ -138,20 +138,20 @@ class Hosts:
             frame = transcript.frames["0"]
             return Output(frame.out, frame.err, frame.status)
 
-        return dict(zip((host.name for host in self.members), self._each(ask, self.members), strict=True))
+        return dict(zip((host.name for host in self.members), _each(ask, self.members), strict=True))
 
     # steps
 
     def apply(self, steps: Steps, name: str = "", deadline: float = DEADLINE) -> ApplyResult:
         """Bring every host to the desired state, all at once, and show what was different.
 
-        In plan and verify mode nothing is changed. `deadline` is in seconds for each host. Raises ApplyFailed, with
-        all results, where a step failed or a host could not be reached, and GateRefused where a change needs an
-        approval that was not given: then nothing of that wave was done on the hosts concerned.
+        In plan and verify mode nothing is changed. `deadline` is in seconds of work for each host. Raises ApplyFailed
+        where a step failed or a host could not be reached, and GateRefused where a change needs an approval that was
+        not given: then nothing of that wave was done on the hosts concerned. Both carry all results. A ValueError
+        says that two steps of a host have the same label.
         """
         runs = self._runs(steps, deadline)
-        refused = self._work(runs)
-        return self._conclude(name, runs, refused)
+        return _concluded(name, self.mode, runs, self._work(runs, _Gates(self.approval)))
 
     def rolling(
         self,
@@ -168,108 +168,131 @@ class Hosts:
 
         `order` sorts them (followers before the leader). A host that needs a change is touched only once `before`
         holds for it (its absence would be borne), and the next one only once `until` holds for it, each within
-        `patience` seconds; at the first that does not hold, everything stops and the hosts left are untouched.
-        In plan and verify mode the same as `apply`. Raises ApplyFailed, GateRefused, CheckFailed.
+        `patience` seconds; where one does not hold, or any host fails or cannot be reached, the hosts that are left
+        stay untouched. Gates are asked once, for all hosts. In plan and verify mode the same as `apply`. Raises
+        ApplyFailed, GateRefused and CheckFailed, each with all results.
         """
         if self.mode is not Mode.APPLY:
             return self.apply(steps, name, deadline)
         runs = {run.host: run for run in self._runs(steps, deadline)}
-        self._each(lambda run: run.guarded(run.look), list(runs.values()))
-        refused: GateRefused | None = None
-        stopped: CheckFailed | None = None
-        unreachable = [run.host for run in runs.values() if run.finished and _bad(run)]
-        for host in order(self.members):
-            run = runs[host.name]
+        turns = [runs[host.name] for host in order(self.members)]
+        if len(turns) != len(runs) or {run.host for run in turns} != runs.keys():
+            raise ValueError(f"`order` must return each of {', '.join(runs)} once")
+        gates = _Gates(self.approval)
+        _look(turns)
+        stopped: GateRefused | CheckFailed | None = gates.ask([run for run in turns if not run.finished])
+        for run in turns:
             if run.finished:
                 continue
-            if refused or stopped or unreachable:
-                reason = "an earlier host did not recover" if refused or stopped else f"{', '.join(unreachable)} failed"
-                run.skip((), reason)
+            if down := [other.host for other in turns if _bad(other)]:
+                run.skip(f"untouched, because {', '.join(down)} failed or cannot be reached")
                 continue
+            if isinstance(stopped, CheckFailed):
+                run.skip(f"untouched, because of an earlier host: {stopped.message}")
+                continue
+            host = next(host for host in self.members if host.name == run.host)
             try:
                 if before is not None:
-                    check(f"{host.name} can be spared", lambda host=host: before(host), deadline=patience)  # type: ignore[misc]
-                run.deadline = time.monotonic() + deadline
-                refused = self._work([run], look=False)
-                if not refused and not _bad(run):
-                    check(f"{host.name} is back", lambda host=host: until(host), deadline=patience)  # type: ignore[misc]
+                    check(f"{host.name} can be spared", partial(before, host), deadline=patience)
+                stopped = self._work([run], gates) or stopped
+                if any(one.status is Status.CHANGED for one in run.results) and not _bad(run):
+                    check(f"{host.name} is back", partial(until, host), deadline=patience)
             except CheckFailed as error:
                 stopped = error
-                if not run.finished:
-                    run.skip(run.steps, error.message)
-            if _bad(run):
-                unreachable.append(host.name)
-        if stopped is not None:
-            raise stopped  # the hosts' results are in the journal
-        return self._conclude(name, list(runs.values()), refused)
+                run.skip(f"untouched: {error.message}")
+        return _concluded(name, self.mode, list(runs.values()), stopped)
 
     # the parts
 
     def _runs(self, steps: Steps, deadline: float) -> list[HostRun]:
-        until = time.monotonic() + deadline
-        return [
-            HostRun(
-                self._fleet.sessions[host.name],
-                steps(host) if callable(steps) else steps,
-                self.mode,
-                self.record,
-                until,
-            )
-            for host in self.members
-        ]
+        runs = []
+        for host in self.members:
+            own = steps(host) if callable(steps) else steps
+            labels = Counter(step.label for step in own)
+            if twice := [label for label, count in labels.items() if count > 1]:
+                raise ValueError(
+                    f"{host.name}: more than one step is called '{twice[0]}': put them into one (Lines takes several), "
+                    "or apply them in separate calls"
+                )
+            runs.append(HostRun(self._fleet.sessions[host.name], own, self.mode, self.record, deadline))
+        return runs
 
-    def _work(self, runs: list[HostRun], look: bool = True) -> GateRefused | None:
-        """Wave after wave on all hosts, asking at the gates in between; returns a refusal, if there was one."""
+    def _work(self, runs: list[HostRun], gates: _Gates) -> GateRefused | None:
+        """Look, then wave after wave on all hosts, asking at the gates in between; returns a refusal, if any."""
         refused: GateRefused | None = None
-        if look:
-            self._each(lambda run: run.guarded(run.look), runs)
+        _look(runs)
         while left := [run for run in runs if not run.finished]:
-            refused = self._ask(left) or refused
-            self._each(lambda run: run.guarded(run.act), [run for run in left if not run.finished])
+            refused = gates.ask(left) or refused
+            _each(lambda run: run.guarded(run.act), [run for run in left if not run.finished])
         return refused
 
-    def _ask(self, runs: list[HostRun]) -> GateRefused | None:
-        """Ask at every gate that the next wave has; hosts behind a closed one are skipped."""
+
+@dataclass
+class _Gates:
+    """The gates of one call: each is asked once for the hosts that stand at it, and stays open for them."""
+
+    approval: Approval
+    _open: set[tuple[str, str]] = field(default_factory=set)
+
+    def ask(self, runs: Sequence[HostRun]) -> GateRefused | None:
+        """Ask at every closed gate that the next waves have. Hosts behind a refused one are skipped."""
         gates: dict[str, list[tuple[HostRun, Step, str]]] = {}
         for run in runs:
             for step, change in run.changes:
-                if change.gate is not None:
+                if change.gate is not None and (change.gate, run.host) not in self._open:
                     gates.setdefault(change.gate, []).append((run, step, change.consequence or change.summary))
-        refused: GateRefused | None = None
-        for gate, guarded in gates.items():
-            rows = [(run.host, step.label, consequence) for run, step, consequence in guarded]
-            import pandas as pd
+        if not gates:
+            return None
+        import pandas as pd
 
+        refused: GateRefused | None = None
+
+        for gate, guarded in gates.items():
+            guarded = [one for one in guarded if not one[0].finished]
+            if not guarded:  # all behind another gate, which was refused
+                continue
+            rows = [(run.host, step.label, consequence) for run, step, consequence in guarded]
             evidence = pd.DataFrame(rows, columns=["host", "step", "consequence"])
             try:
                 self.approval.ask(gate, f"{gate} on {', '.join(evidence['host'].unique())}", evidence)
             except GateRefused as error:
                 refused = error
-                for run, step, _ in guarded:
-                    if not run.finished:
-                        run.skip([step], f"the gate '{gate}' was not opened")
+                for run in {run.host: run for run, _, _ in guarded}.values():
+                    run.skip(f"the gate '{gate}' was not opened", [step for one, step, _ in guarded if one is run])
+            else:
+                self._open |= {(gate, run.host) for run, _, _ in guarded}
         return refused
 
-    def _conclude(self, name: str, runs: Sequence[HostRun], refused: GateRefused | None) -> ApplyResult:
-        result = ApplyResult(name, self.mode, tuple(one for run in runs for one in run.results))
-        if result.failed:
-            bad = {one.host for one in result.having(*BAD)}
-            raise ApplyFailed(
-                f"{name or 'steps'}: {len(bad)} of {len(runs)} hosts failed\n{result.problems()}",
-                "mend what is named above, then run again: what was done is found, and the rest follows",
-                result=result,
-            )
-        if refused is not None:
-            raise refused
-        return result
 
-    @staticmethod
-    def _each(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
-        """`action` on every item, at most POOL at once. Each action ends by its own deadline."""
-        if len(items) <= 1:
-            return [action(item) for item in items]
-        with ThreadPoolExecutor(max_workers=min(POOL, len(items)), thread_name_prefix="host") as pool:
-            return list(pool.map(action, items))
+def _look(runs: Sequence[HostRun]) -> None:
+    _each(lambda run: run.guarded(run.look), [run for run in runs if not run.finished])
+
+
+def _concluded(
+    name: str, mode: Mode, runs: Sequence[HostRun], stopped: GateRefused | CheckFailed | None
+) -> ApplyResult:
+    """The result of a call, or the error that it ends with."""
+    result = ApplyResult(name, mode, tuple(one for run in runs for one in run.results))
+    if result.failed:
+        bad = {one.host for one in result.having(*BAD)}
+        more = f"\n{stopped.message}" if stopped else ""
+        raise ApplyFailed(
+            f"{name or 'steps'}: {len(bad)} of {len(runs)} hosts failed\n{result.problems()}{more}",
+            "mend what is named above, then run again: what was done is found, and the rest follows",
+            result=result,
+        )
+    if stopped is not None:
+        stopped.result = result
+        raise stopped
+    return result
+
+
+def _each(action: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """`action` on every item, at most POOL at once. Each action ends by its own deadline."""
+    if len(items) <= 1:
+        return [action(item) for item in items]
+    with ThreadPoolExecutor(max_workers=min(POOL, len(items)), thread_name_prefix="host") as pool:
+        return list(pool.map(action, items))
 
 
 def _bad(run: HostRun) -> bool:

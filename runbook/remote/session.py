@@ -2,6 +2,8 @@
 
 Fabric's Connection gives configuration, authentication and gateways; executions go over the transport directly.
 Host keys are strict: a key that known_hosts does not hold, or holds otherwise, is refused before anything is sent.
+What a login needs comes from the site's parameters alone: ~/.ssh/config is not read, so that two operators' runs do
+not differ by it.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from __future__ import annotations
 import base64
 import codecs
 import hashlib
-import os
+import logging
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +26,7 @@ from typing import Any
 import fabric
 import paramiko
 import tenacity
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from runbook.errors import (
     AuthenticationRefused,
@@ -31,32 +35,62 @@ from runbook.errors import (
     HostKeyUnknown,
     HostTimeout,
     HostUnreachable,
+    RunbookError,
     StepFailed,
 )
+from runbook.remote import steps
 from runbook.remote.shell import Piece, Reader, Transcript, compose, new_marker, quote
-from runbook.remote.steps import STATE_DIR, Upload
-from runbook.secrets import Secret
+from runbook.remote.steps import Upload
+from runbook.secrets import Secret, redact
 from runbook.site import GatewayParameters, HostParameters, SshParameters
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it complains of, the named errors say
 
 CONNECT_TIMEOUT = 15.0
 """Seconds for a connection, retries included."""
 EOF_GRACE = 2.0
 """Seconds that the end of the output may come after the exit status: a daemon that kept the pipe open never ends it."""
+LOCK = f"{steps.STATE_DIR}/lock"
+"""The file on a host (as sh text) that the scripts which change something lock."""
+FALSE_START = 5.0
+"""Seconds in which a gateway that could not be opened is not tried again: the hosts behind it share the answer."""
 
 # The password comes in the first line of standard input, never in an argument. `sudo -S` reads it only where sudo
 # asks, and else the shell would take that line for a command: so find out first, and then force the question (-k).
-_SUDO = """/bin/sh -c '
-IFS= read -r secret
-if sudo -n /bin/sh -c : 2>/dev/null; then exec sudo -n /bin/sh -s; fi
-if [ -z "$secret" ]; then echo "sudo asks for a password, and none is configured" >&2; exit 97; fi
-printf "%s\\n" "$secret" | sudo -k -S -p "" -v || exit 97
-{ printf "%s\\n" "$secret"; exec cat; } | sudo -k -S -p "" /bin/sh -s
-'"""
+# It is one line, since csh, as a login shell, takes no newline within quotes.
+_SUDO = "/bin/sh -c '{}'".format(
+    "; ".join(
+        (
+            "IFS= read -r secret",
+            "sudo -n /bin/sh -c : 2>/dev/null && exec sudo -n /bin/sh -s",
+            '[ -n "$secret" ] || { echo "sudo asks for a password, and none is configured" >&2; exit 97; }',
+            'printf "%s\\n" "$secret" | sudo -k -S -p "" -v || exit 97',
+            '{ printf "%s\\n" "$secret"; exec cat; } | sudo -k -S -p "" /bin/sh -s',
+        )
+    )
+)
 _BECOME_FAILED = 97
+
+# A script whose connection broke, or whose deadline passed, may still be at work when the next one comes. So those that
+# change anything wait for each other, by a lock that the kernel lifts when its holder ends.
+_EXCLUSIVE = """\
+mkdir -p {state} && exec 9>>{lock} || exit 1
+flock -w {seconds} 9 || {{ echo "process $(cat {lock}) holds {lock}" >&2; exit {busy}; }}
+echo $$ >{lock}
+"""
+_BUSY = 98
 
 
 class ConnectionLost(HostUnreachable):
     """The connection broke while a script ran; `transcript` shows how far it had got."""
+
+    def __init__(self, message: str, remedy: str | None, transcript: Transcript) -> None:
+        super().__init__(message, remedy)
+        self.transcript = transcript
+
+
+class DeadlinePassed(HostTimeout):
+    """The deadline passed while a script ran; `transcript` shows how far it had got."""
 
     def __init__(self, message: str, remedy: str | None, transcript: Transcript) -> None:
         super().__init__(message, remedy)
@@ -86,7 +120,13 @@ class Login:
         return cls(host.address, ssh.user, ssh.port, ssh.key, ssh.known_hosts, ssh.become == "sudo", password, gateway)
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.address}:{self.port}"
+        via = f" (by way of {self.gateway})" if self.gateway else ""
+        return f"{self.user}@{self.address}:{self.port}{via}"
+
+
+def config() -> fabric.Config:
+    """Fabric's configuration as it is without any file."""
+    return fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())
 
 
 def fingerprint(key: paramiko.PKey) -> str:
@@ -109,21 +149,47 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
         )
 
 
+_reading = threading.Lock()  # of files that many connections need at once: the first reads, the others find it read
+
+
 @lru_cache(maxsize=64)
 def _known_hosts(path: Path, mtime_ns: int) -> paramiko.HostKeys:
     return paramiko.HostKeys(str(path))
 
 
-def _known_keys(path: Path, login: Login) -> dict[str, paramiko.PKey]:
+def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
     """The keys known for a login by their type; the file is read once, and again when it changed."""
+    path = login.known_hosts
+    remedy = f"name a good file in ssh.known_hosts; `ssh-keyscan {login.address}` prints keys to compare and put there"
     try:
-        known = _known_hosts(path, path.stat().st_mtime_ns)
+        with _reading:
+            known = _known_hosts(path, path.stat().st_mtime_ns)
     except OSError as error:
-        raise HostKeyUnknown(
-            f"the known_hosts file {path} cannot be read: {error.strerror}",
-            "name an existing file in ssh.known_hosts; `ssh-keyscan HOST` prints keys to compare and put there",
-        ) from error
+        raise HostKeyUnknown(f"the known_hosts file {path} cannot be read: {error.strerror}", remedy) from error
+    except (UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey) as error:
+        raise HostKeyUnknown(f"the known_hosts file {path} is damaged: {error}", remedy) from error
     return dict(known.lookup(_host_key_name(login)) or {})
+
+
+@lru_cache(maxsize=64)
+def _private_key(path: Path, mtime_ns: int) -> paramiko.PKey:
+    return paramiko.PKey.from_path(path)
+
+
+def _key(path: Path) -> paramiko.PKey:
+    try:
+        with _reading:
+            return _private_key(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise AuthenticationRefused(f"the key {path} cannot be read: {error.strerror}", "correct ssh.key") from error
+    except TypeError as error:  # says cryptography
+        raise AuthenticationRefused(
+            f"the key {path} is protected by a passphrase", "load it into ssh-agent and leave out ssh.key"
+        ) from error
+    except (ValueError, paramiko.SSHException, UnsupportedAlgorithm) as error:
+        raise AuthenticationRefused(
+            f"{path} is not a private key that can be used: {error}", "correct ssh.key"
+        ) from error
 
 
 def _transport(sock: Any, **options: Any) -> paramiko.Transport:
@@ -137,27 +203,29 @@ _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 _HOST_KEY_TYPES = ("ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)), *_RSA, "ssh-dss")
 
 
-def _connection(login: Login, config: fabric.Config, gateway: fabric.Connection | None) -> fabric.Connection:
-    known = _known_keys(login.known_hosts, login)
+def _connection(
+    login: Login, config: fabric.Config, timeout: float, gateway: fabric.Connection | None = None
+) -> fabric.Connection:
+    known = _known_keys(login)
     # Ask the host for a key of a known type: else it may show a true key of another type, which reads as changed.
     acceptable = {kind for name in known for kind in (_RSA if name in _RSA else (name,))}
     disabled = [kind for kind in _HOST_KEY_TYPES if kind not in acceptable] if known else []
     options: dict[str, Any] = {
         "transport_factory": _transport,
-        "banner_timeout": CONNECT_TIMEOUT,
-        "auth_timeout": CONNECT_TIMEOUT,
-        "channel_timeout": CONNECT_TIMEOUT,
+        "timeout": timeout,
+        "banner_timeout": timeout,
+        "auth_timeout": timeout,
+        "channel_timeout": timeout,
         "disabled_algorithms": {"keys": disabled},
     }
     if login.key is not None:
-        options |= {"key_filename": str(login.key), "look_for_keys": False, "allow_agent": False}
+        options |= {"pkey": _key(login.key), "look_for_keys": False, "allow_agent": False}
     connection = fabric.Connection(
         login.address,
         user=login.user,
         port=login.port,
         config=config,
         gateway=gateway if gateway is not None else False,
-        connect_timeout=CONNECT_TIMEOUT,
         connect_kwargs=options,
     )
     client = connection.client
@@ -195,20 +263,12 @@ def _open_or_name_error(login: Login, connection: fabric.Connection) -> None:
             f"{login} has no host key of the kind that {login.known_hosts} holds ({error})",
             "compare the host's keys with those in known_hosts; a reinstalled host has new ones",
         ) from error
-    except paramiko.PasswordRequiredException as error:
-        raise AuthenticationRefused(
-            f"the key {login.key} is protected by a passphrase", "load it into ssh-agent and leave out `key`"
-        ) from error
     except paramiko.AuthenticationException as error:
         raise AuthenticationRefused(
             f"{login} refused the login ({error})", "check ssh.user and ssh.key, and the host's authorized_keys"
         ) from error
-    except FileNotFoundError as error:
-        raise AuthenticationRefused(f"the key {login.key} does not exist", "correct ssh.key") from error
     except TimeoutError as error:
-        raise HostUnreachable(
-            f"{login} did not answer within {CONNECT_TIMEOUT:.0f} s", "check the address, the network and the firewall"
-        ) from error
+        raise HostUnreachable(f"{login} did not answer", "check the address, the network and the firewall") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise HostUnreachable(
             f"{login} cannot be reached: {_reason(error)}", "check the address, the network and that sshd runs"
@@ -217,8 +277,7 @@ def _open_or_name_error(login: Login, connection: fabric.Connection) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, paramiko.ssh_exception.NoValidConnectionsError):
-        errors: list[OSError] = list(error.errors.values())
-        return "; ".join(sorted({os.strerror(one.errno or 0) for one in errors}))
+        return "; ".join(sorted({getattr(one, "strerror", None) or str(one) for one in error.errors.values()}))
     return str(error) or type(error).__name__
 
 
@@ -230,18 +289,27 @@ class Gateway:
         self._config = config
         self._opening = threading.Lock()
         self._connection: fabric.Connection | None = None
+        self._refusal: HostUnreachable | None = None
+        self._refused = 0.0
         self.handshakes = threading.BoundedSemaphore(8)
 
-    def connection(self) -> fabric.Connection:
+    def connection(self, timeout: float) -> fabric.Connection:
         """The open connection. Raises HostUnreachable and its kin, saying that it is the gateway."""
         with self._opening:
-            if self._connection is None or not self._connection.is_connected:
-                self._connection = _connection(self._login, self._config, None)
-                try:
-                    _open(self._login, self._connection)
-                except HostUnreachable as error:
-                    raise type(error)(f"gateway {error.message}", error.remedy) from error
-            return self._connection
+            if self._connection is not None and self._connection.is_connected:
+                return self._connection
+            if self._refusal is not None and time.monotonic() - self._refused < FALSE_START:
+                raise type(self._refusal)(self._refusal.message, self._refusal.remedy)
+            try:
+                connection = _connection(self._login, self._config, timeout)
+                _open(self._login, connection)
+            except HostUnreachable as error:
+                self._refused = time.monotonic()
+                self._refusal = type(error)(f"gateway {error.message}", error.remedy)
+                raise self._refusal from error
+            connection.transport.set_keepalive(15)
+            self._connection = connection
+            return connection
 
     def close(self) -> None:
         """Close the connection, if any."""
@@ -262,30 +330,42 @@ class Session:
         self._turn = threading.RLock()
         self._connection: fabric.Connection | None = None
 
-    def connect(self) -> None:
+    def connect(self, deadline: float | None = None) -> None:
         """Open the connection unless it is open. Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, …"""
+        patience = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, _left(deadline))
+        limit = time.monotonic() + patience
         with self._turn:
-            if self._connection is not None and self._connection.is_connected:
+            if self._is_connected:
                 return
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception(lambda error: type(error) is HostUnreachable),
-                stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(CONNECT_TIMEOUT),
+                stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(patience),
                 wait=tenacity.wait_random(0.1, 1.0),
                 reraise=True,
             ):
                 with attempt:
-                    self._connect_once()
+                    self._connection = self._connected(_left(limit))
 
-    def _connect_once(self) -> None:
+    @property
+    def _is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_connected
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        assert self._connection is not None
+        transport: paramiko.Transport = self._connection.transport
+        return transport
+
+    def _connected(self, timeout: float) -> fabric.Connection:
         if self._gateway is None:
-            connection = _connection(self.login, self._config, None)
+            connection = _connection(self.login, self._config, timeout)
             _open(self.login, connection)
         else:
             with self._gateway.handshakes:
-                connection = _connection(self.login, self._config, self._gateway.connection())
+                connection = _connection(self.login, self._config, timeout, self._gateway.connection(timeout))
                 _open(self.login, connection)
         connection.transport.set_keepalive(15)
-        self._connection = connection
+        return connection
 
     def close(self) -> None:
         """Close the connection, if any."""
@@ -299,51 +379,95 @@ class Session:
         pieces: Iterable[Piece],
         deadline: float,
         on_mark: Callable[[str, str], None] | None = None,
+        *,
         environment: str = "",
+        exclusive: bool = False,
     ) -> Transcript:
         """Run `pieces` in one execution of /bin/sh and return what they printed.
 
-        `deadline` is a value of time.monotonic(); `environment` is sh text put before the pieces. Raises HostTimeout
-        when the deadline passes, ConnectionLost when the connection breaks, BecomeFailed when sudo refuses.
+        `deadline` is a value of time.monotonic(); `environment` is sh text put before the pieces; an `exclusive`
+        script waits until no other of that kind is at work on the host. Raises DeadlinePassed, ConnectionLost when the
+        connection breaks, BecomeFailed when sudo refuses, StepFailed when the script could not be run at all.
         """
         marker = new_marker()
-        script = environment + compose(pieces, marker)
+        if exclusive:
+            wait = max(1, int(_left(deadline)) - 2)
+            environment += _EXCLUSIVE.format(state=steps.STATE_DIR, lock=LOCK, seconds=wait, busy=_BUSY)
+        script = compose(pieces, marker, environment)
         reader = Reader(marker, on_mark)
-        with self._turn:
-            self.connect()
-            assert self._connection is not None
-            try:
-                channel = self._connection.transport.open_session(timeout=CONNECT_TIMEOUT)
-                status = self._converse(channel, script, deadline, reader)
-            except (EOFError, OSError, paramiko.SSHException) as error:
-                self.close()
-                raise self._lost(reader.close(), _reason(error)) from error
-            except HostTimeout:
-                self.close()
-                raise
+        with self._turn, self._limited(deadline, reader):
+            status = self._converse(self._channel(deadline), script, reader)
         transcript = reader.close()
-        if status == _BECOME_FAILED and transcript.pid is None:
-            raise BecomeFailed(
-                f"{self.name}: sudo refused {self.login.user}: {transcript.noise.strip()}",
-                "check ssh.become_password and the host's sudoers (no `requiretty`)",
-            )
-        if status == -1:
-            self.close()
-            raise self._lost(transcript, "the channel closed without an exit status")
-        if transcript.pid is None:
-            raise StepFailed(f"{self.name}: the host's shell could not run the script: {transcript.noise.strip()}")
+        if not transcript.done:
+            raise self._broken_off(status, transcript)
         return transcript
 
-    def _lost(self, transcript: Transcript, reason: str) -> ConnectionLost:
-        ended = sum(frame.status is not None for frame in transcript.frames.values())
+    def _broken_off(self, status: int, transcript: Transcript) -> RunbookError:
+        """Why a script ended before its end."""
+        noise = redact(transcript.noise.strip())
+        if transcript.frames:
+            return self._lost(f"the script's shell ended with status {status} {noise}".rstrip(), transcript)
+        if transcript.pid is None and status == _BECOME_FAILED:
+            return BecomeFailed(
+                f"{self.name}: sudo refused {self.login.user}: {noise}",
+                "check ssh.become_password and the host's sudoers (no `requiretty`)",
+            )
+        if status == _BUSY:
+            return HostTimeout(
+                f"{self.name}: another script of the runbook is still at work there: {noise}",
+                "wait until it has ended, or look on the host what keeps it (ps -ef --forest), then run again",
+            )
+        return StepFailed(f"{self.name}: no script can be run there (status {status}): {noise}")
+
+    def _lost(self, reason: str, transcript: Transcript) -> ConnectionLost:
         return ConnectionLost(
-            f"{self.name}: the connection was lost after {ended} of the script's pieces had ended ({reason})",
+            f"{self.name}: the connection was lost after {_ended(transcript)} ({reason})",
             "run again: what was done is found, and the rest follows",
             transcript,
         )
 
-    def _converse(self, channel: paramiko.Channel, script: str, deadline: float, reader: Reader) -> int:
-        """Send the script, drain both outputs, return the exit status (-1: none came)."""
+    def _hung(self, transcript: Transcript) -> DeadlinePassed:
+        left = f"; process {transcript.pid} there may still be at work" if transcript.pid else ""
+        return DeadlinePassed(
+            f"{self.name} did not finish within its deadline: it got to the end of {_ended(transcript)}{left}",
+            "look at the host (load, disk, a hanging mount), then run again: what was done is found",
+            transcript,
+        )
+
+    @contextmanager
+    def _limited(self, deadline: float, reader: Reader) -> Iterator[None]:
+        """Break the connection at the deadline, wherever a call hangs, and name what ended the connection."""
+        expired = threading.Event()
+
+        def end() -> None:
+            expired.set()
+            if (connection := self._connection) is not None and connection.is_connected:
+                connection.transport.close()
+
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, OSError, paramiko.SSHException) as error:
+            self.close()
+            transcript = reader.close()
+            raise (self._hung(transcript) if expired.is_set() else self._lost(_reason(error), transcript)) from error
+        finally:
+            timer.cancel()
+
+    def _channel(self, deadline: float) -> paramiko.Channel:
+        """A channel on the connection. One that was kept may have died unnoticed: nothing is sent yet, so try anew."""
+        if self._is_connected:
+            try:
+                return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))
+            except (EOFError, paramiko.SSHException):
+                self.close()
+        self.connect(deadline)
+        return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))
+
+    def _converse(self, channel: paramiko.Channel, script: str, reader: Reader) -> int:
+        """Send the script, drain both outputs, return the exit status. Raises EOFError where none comes."""
         with channel:
             if self.login.become:
                 password = self.login.become_password().reveal() if self.login.become_password else ""
@@ -351,21 +475,20 @@ class Session:
                 script = f"{password}\n{script}"
             else:
                 channel.exec_command("/bin/sh -s")
-            channel.settimeout(max(0.1, deadline - time.monotonic()))
             try:
                 channel.sendall(script.encode())
-            except TimeoutError as error:
-                raise self._hung() from error
             except OSError:
                 if not channel.exit_status_ready() and not channel.closed:
                     raise
                 # The program ended without reading all of it (sudo refused): its output says why.
             else:
                 channel.shutdown_write()
-            self._drain(channel, deadline, reader)
-            return channel.recv_exit_status() if channel.exit_status_ready() else -1
+            self._drain(channel, reader)
+            if not channel.exit_status_ready() or (status := channel.recv_exit_status()) == -1:
+                raise EOFError("it ended without an exit status")
+            return status
 
-    def _drain(self, channel: paramiko.Channel, deadline: float, reader: Reader) -> None:
+    def _drain(self, channel: paramiko.Channel, reader: Reader) -> None:
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLIN)
         decoders = {name: codecs.getincrementaldecoder("utf-8")("backslashreplace") for name in ("out", "err")}
@@ -381,44 +504,46 @@ class Session:
                 drained = False
             if not drained:
                 continue
-            now = time.monotonic()
             if channel.exit_status_ready():
-                exited = exited or now
-                if ended or now - exited > EOF_GRACE:
+                exited = exited or time.monotonic()
+                if ended or reader.done or time.monotonic() - exited > EOF_GRACE:
                     return
             elif channel.closed:
                 return
-            if now > deadline:
-                raise self._hung()
             # After the end of output the descriptor stays readable, so only the exit status is awaited.
             if ended:
-                channel.status_event.wait(min(1.0, deadline - now + 0.01))
+                channel.status_event.wait(1.0)
             else:
-                poll.poll(1000 * min(1.0, deadline - now + 0.01))
-
-    def _hung(self) -> HostTimeout:
-        return HostTimeout(
-            f"{self.name} did not finish within its deadline",
-            "look at the host (load, disk, a hanging mount), then run again: what was done is found",
-        )
+                poll.poll(1000)
 
     def upload(self, upload: Upload, deadline: float, on_progress: Callable[[int, int], None] | None = None) -> str:
         """Bring a local file to the host by SFTP, going on where an earlier attempt broke off.
 
-        Returns the file's path in the login's home; `place` moves it to where root wants it, and checks it there.
-        `on_progress(done, total)` counts bytes. Raises HostTimeout, ConnectionLost, StepFailed (local file).
+        Returns the file's path in the login's home; `placing` moves it to where root wants it, and checks it there.
+        `on_progress(done, total)` counts bytes. Raises DeadlinePassed, ConnectionLost, and StepFailed where the file
+        is not the one that the parameters promise, or the host cannot store it.
         """
-        total = _checked_size(upload)
-        with self._turn:
-            self.connect()
-            assert self._connection is not None
+        total = artifact_size(upload)
+        with self._turn, self._limited(deadline, Reader("")):
+            self.connect(deadline)
             try:
-                with self._connection.transport.open_sftp_client() as sftp:
-                    sftp.get_channel().settimeout(60.0)
+                sftp = self._transport.open_sftp_client()
+            except paramiko.SSHException as error:
+                if not self._is_connected:
+                    raise
+                raise StepFailed(f"{self.name} offers no SFTP ({error})", "allow `Subsystem sftp` in sshd") from error
+            assert sftp is not None
+            with sftp:
+                try:
                     return self._send(sftp, upload, total, deadline, on_progress)
-            except (EOFError, OSError, paramiko.SSHException) as error:
-                self.close()
-                raise self._lost(Transcript(), f"while {upload.local.name} was uploaded: {_reason(error)}") from error
+                except OSError as error:
+                    channel = sftp.get_channel()
+                    if isinstance(error, ConnectionError | TimeoutError) or channel is None or channel.closed:
+                        raise
+                    raise StepFailed(
+                        f"{self.name}: {upload.local.name} cannot be stored below ~/.cache/runbook: {error}",
+                        f"look at the space and the permissions in the home of {self.login.user}",
+                    ) from error
 
     def _send(
         self,
@@ -439,23 +564,38 @@ class Session:
             done = sftp.stat(remote).st_size or 0
         except FileNotFoundError:
             done = 0
-        if done > total:
+        if done and not self._begins_with(remote, upload.local, done, deadline):
             sftp.remove(remote)
             done = 0
         with upload.local.open("rb") as source, sftp.open(remote, "ab") as target:
             source.seek(done)
             target.set_pipelined(True)
             while chunk := source.read(1 << 18):
-                if time.monotonic() > deadline:
-                    raise HostTimeout(
-                        f"{self.name}: {upload.local.name} was not uploaded in time ({done} of {total} bytes)",
-                        "run again: the upload goes on where it stopped",
-                    )
                 target.write(chunk)
                 done += len(chunk)
                 if on_progress:
                     on_progress(done, total)
         return remote
+
+    def _begins_with(self, remote: str, local: Path, size: int, deadline: float) -> bool:
+        """Whether the `size` bytes that are on the host already are the first ones of the local file."""
+        digest, left = hashlib.sha256(), size
+        with local.open("rb") as file:
+            while chunk := file.read(min(left, 1 << 20)):
+                digest.update(chunk)
+                left -= len(chunk)
+        frame = self.execute([Piece("0", f"sha256sum < {quote(remote)}")], deadline).frames["0"]
+        return frame.out.split()[:1] == [digest.hexdigest()]
+
+
+def _ended(transcript: Transcript) -> str:
+    count = sum(frame.status is not None for frame in transcript.frames.values())
+    return f"{count} of its script's parts" if transcript.pid else "none of its script's parts"
+
+
+def _left(deadline: float) -> float:
+    """The seconds until `deadline`; never none at all, which some calls take for no limit."""
+    return max(0.1, deadline - time.monotonic())
 
 
 @lru_cache(maxsize=256)
@@ -464,11 +604,12 @@ def _hash(path: Path, size: int, mtime_ns: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _checked_size(upload: Upload) -> int:
-    """The size of a local artifact in bytes, once its content is the one that the parameters promise."""
+def artifact_size(upload: Upload) -> int:
+    """The size of a local artifact in bytes, once its content is the one that the parameters promise (StepFailed)."""
     try:
         stat = upload.local.stat()
-        found = _hash(upload.local, stat.st_size, stat.st_mtime_ns)
+        with _reading:
+            found = _hash(upload.local, stat.st_size, stat.st_mtime_ns)
     except OSError as error:
         raise StepFailed(
             f"the artifact {upload.local} cannot be read: {error.strerror}", "put the file there, or correct its path"
@@ -481,19 +622,18 @@ def _checked_size(upload: Upload) -> int:
     return stat.st_size
 
 
-def place(upload: Upload, arrived: str) -> Piece:
-    """The piece of a script that moves an uploaded file from `arrived` to its place, once its content is right."""
-    text = f"""\
+def placing(upload: Upload, arrived: str) -> str:
+    """The sh text that moves an uploaded file from `arrived` to its place, once its content is right."""
+    return f"""\
 set -e
 src={quote(arrived)}; dst={quote(upload.remote)}
-mkdir -p -m 700 {STATE_DIR}/artifacts; mkdir -p "$(dirname "$dst")"
+mkdir -p -m 700 {steps.STATE_DIR}/artifacts; mkdir -p "$(dirname "$dst")"
 mv -f "$src" "$dst.part"
 s=$(sha256sum < "$dst.part")
 if [ "${{s%% *}}" != {upload.sha256} ]; then
-  rm -f "$dst.part"; echo "{upload.local.name} did not arrive whole: run again" >&2; exit 1
+  rm -f "$dst.part"; echo {quote(upload.local.name)} did not arrive whole: run again >&2; exit 1
 fi
 chown 0:0 "$dst.part"; chmod 0644 "$dst.part"
 sync "$dst.part" 2>/dev/null || sync
 mv -fT "$dst.part" "$dst"
 """
-    return Piece(f"place-{upload.sha256}", text, must_succeed=True)

@@ -2,8 +2,8 @@
 
 A script holds numbered pieces. Each prints a begin line and an end line with its exit status on both output streams,
 marked with a random word, so that neither a login profile's chatter nor a piece's own output can be taken for a
-frame, and so that a lost connection still shows how far the script got. The whole script is one function, called in
-its last line: a shell that received only half of it runs nothing.
+frame, and so that a lost connection still shows how far the script got. The whole script is one function, called at
+its end: a shell that received only half of it runs nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import base64
 import secrets
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+
+from runbook.errors import StepFailed
 
 _PRELUDE = """\
 LC_ALL=C; export LC_ALL
@@ -21,20 +23,21 @@ umask 022
 _mark() {{ printf '\\n%s %s\\n' {marker} "$*"; printf '\\n%s %s\\n' {marker} "$*" >&2; }}
 _main() {{
 _mark pid $$
+{prologue}
 """
 _PIECE = """\
 _mark begin {key}
 (
 {text}
-) </dev/null
+) </dev/null 9>&-
 _status=$?
 _mark end {key} $_status
 """
 _STOP_ON_FAILURE = "[ $_status -eq 0 ] || return 0\n"
 _POSTLUDE = """\
-_mark done
 }
 _main
+_mark done
 exit 0
 """
 
@@ -64,7 +67,7 @@ class Piece:
 
 @dataclass
 class Frame:
-    """What one piece printed. `status` is None while it has not ended (or never did)."""
+    """What one piece printed. `status` is None where its end was not seen."""
 
     out: str = ""
     err: str = ""
@@ -75,7 +78,8 @@ class Frame:
 class Transcript:
     """The frames of one execution, in order of their begin lines, and whether the script reached its end.
 
-    `pid` is the shell's process id on the host, known as soon as the script started.
+    `pid` is the shell's process id on the host, known as soon as the script started; `noise` is what belongs to no
+    piece: a login profile's chatter, and what the shell itself complains of.
     """
 
     frames: dict[str, Frame] = field(default_factory=dict)
@@ -84,9 +88,13 @@ class Transcript:
     noise: str = ""
 
 
-def compose(pieces: Iterable[Piece], marker: str) -> str:
-    """The script that runs `pieces` one after the other, each in a subshell without standard input."""
-    parts = [_PRELUDE.format(marker=marker)]
+def compose(pieces: Iterable[Piece], marker: str, prologue: str = "") -> str:
+    """The script that runs `pieces` one after the other, each in a subshell without standard input.
+
+    `prologue` is sh text that runs before them, in the shell that they are children of. A descriptor 9 that it opens
+    (a lock) is not handed to them: a daemon that a piece starts would keep it.
+    """
+    parts = [_PRELUDE.format(marker=marker, prologue=prologue.rstrip("\n"))]
     for piece in pieces:
         parts.append(_PIECE.format(key=piece.key, text=piece.text.rstrip("\n")))
         if piece.must_succeed:
@@ -106,30 +114,36 @@ class Reader:
     """
 
     def __init__(self, marker: str, on_mark: Callable[[str, str], None] | None = None) -> None:
-        self.transcript = Transcript()
         self._marker = marker
         self._on_mark = on_mark
-        self._pending = {"out": "", "err": ""}
+        self._rest = {"out": "", "err": ""}
         self._current: dict[str, str | None] = {"out": None, "err": None}
+        self._kept: dict[tuple[str, str | None], list[str]] = {}
+        self._frames: dict[str, Frame] = {}
+        self._done: set[str] = set()
+        self._pid: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether both streams told the script's end: nothing that follows is the script's."""
+        return len(self._done) == 2
 
     def feed(self, stream: str, text: str) -> None:
         """More of `stream` ('out' or 'err')."""
-        lines = (self._pending[stream] + text).split("\n")
-        self._pending[stream] = lines.pop()
+        lines = (self._rest[stream] + text).split("\n")
+        self._rest[stream] = lines.pop()
         for line in lines:
             self._line(stream, line)
 
     def close(self) -> Transcript:
         """No more will come: what was left without a newline belongs to the piece that was running."""
-        for stream, rest in self._pending.items():
-            if rest:
-                self._keep(stream, rest)
-        self._pending = {"out": "", "err": ""}
-        for frame in self.transcript.frames.values():
-            # The newline before each mark is the framing's own.
-            frame.out = frame.out.removesuffix("\n")
-            frame.err = frame.err.removesuffix("\n")
-        return self.transcript
+        for stream, rest in self._rest.items():
+            self._keep(stream, rest)
+            self._rest[stream] = ""
+        for key, frame in self._frames.items():
+            frame.out, frame.err = ("".join(self._kept.get((stream, key), ())) for stream in ("out", "err"))
+        noise = "".join(line for stream in ("out", "err") for line in self._kept.get((stream, None), ()))
+        return Transcript(self._frames, self.done, self._pid, noise)
 
     def _line(self, stream: str, line: str) -> None:
         words = line.split(" ")
@@ -138,29 +152,35 @@ class Reader:
             return
         match words[1:]:
             case ["pid", pid]:
-                self.transcript.pid = int(pid)
+                self._pid = int(pid)
             case ["begin", key]:
-                self.transcript.frames.setdefault(key, Frame())
+                self._frames.setdefault(key, Frame())
                 self._current[stream] = key
             case ["end", key, status]:
+                # The newline before the mark is the framing's own.
+                kept = self._kept[stream, key]
+                kept[-1] = kept[-1].removesuffix("\n")
                 self._current[stream] = None
-                self.transcript.frames[key].status = int(status)
+                if stream == "out":
+                    self._frames[key].status = int(status)
             case ["done"]:
-                self.transcript.done = True
+                self._done.add(stream)
         if self._on_mark and stream == "out" and words[1] in ("begin", "end"):
             self._on_mark(words[1], words[2])
 
     def _keep(self, stream: str, text: str) -> None:
         key = self._current[stream]
-        if key is None:
-            if text.strip():
-                self.transcript.noise += text
-        elif stream == "out":
-            self.transcript.frames[key].out += text
-        else:
-            self.transcript.frames[key].err += text
+        if key is not None or text.strip():
+            self._kept.setdefault((stream, key), []).append(text)
 
 
-def facts(text: str) -> Mapping[str, str]:
+class Facts(dict[str, str]):
+    """What a probe found out, by name. Raises StepFailed for what it should have printed and did not."""
+
+    def __missing__(self, name: str) -> str:
+        raise StepFailed(f"the probe's answer tells no '{name}'; it is: {dict(self)}")
+
+
+def facts(text: str) -> Facts:
     """The `key=value` lines of a probe's output; other lines are ignored."""
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return Facts(line.split("=", 1) for line in text.split("\n") if "=" in line)

@@ -17,15 +17,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from runbook.errors import StepFailed
-from runbook.remote.shell import facts, heredoc, quote
+from runbook.remote.shell import Facts, facts, heredoc, quote
 
 STATE_DIR = "/var/lib/runbook"
 CONTENT_CAP = 256 * 1024
 """Bytes of a file that a probe brings back for the diff; of a larger one only the hash is known."""
+
+STEADY = 2.0
+"""Seconds that a service must run after its start before it counts as started: a bad flag ends it within one."""
 
 ANYTHING = "*"
 """What a step touches whose effects cannot be foreseen, such as a package's scriptlets."""
@@ -99,46 +102,42 @@ class Step(ABC):
 
 _PROBE_FILE = """\
 p={path}
-if [ -L "$p" ]; then echo kind=link; echo "target=$(readlink "$p")"
+if [ -L "$p" ]; then echo kind=link; printf 'target=%s\n' "$(readlink "$p")"
 elif [ -f "$p" ]; then
-  echo kind=file; stat -c 'mode=%a
-owner=%U
-group=%G
+  echo kind=file; stat -c '{attributes}
 size=%s' "$p"
   s=$(sha256sum < "$p") || exit 1
   s=${{s%% *}}; echo "sha256=$s"
   if [ "$s" != {wanted} ] && [ "$(stat -c %s "$p")" -le {cap} ]; then echo "content=$(base64 < "$p" | tr -d '\\n')"; fi
-elif [ -d "$p" ]; then echo kind=directory; stat -c 'mode=%a
-owner=%U
-group=%G' "$p"
+elif [ -d "$p" ]; then echo kind=directory
 elif [ -e "$p" ]; then echo kind=other
 else echo kind=absent
 fi
 """
 
-# Staged on the target's filesystem, so that the rename is atomic, but never in the target's folder: a stray file in
-# /etc/mesos-master would be a fatal unknown flag. `sync FILE` is coreutils 8.24; older ones sync everything.
+# Staged on the target's mount, so that the rename is atomic, but never in the target's folder: a stray file in
+# /etc/mesos-master would be a fatal unknown flag. The first backup of a record stays: it is the state before it.
+# `sync FILE` is coreutils 8.24; older ones sync everything.
 _WRITE_FILE = """\
 set -e
 p={path}; d={parent}
 [ -d "$d" ] || {{ echo "folder $d does not exist" >&2; exit 1; }}
-mkdir -p -m 700 {state}/staging
-stage={state}/staging
-dev=$(stat -c %d "$d")
-if [ "$(stat -c %d "$stage")" != "$dev" ]; then
-  m=$d
-  while [ "$m" != / ] && [ "$(stat -c %d "$(dirname "$m")")" = "$dev" ]; do m=$(dirname "$m"); done
-  stage=${{m%/}}/.runbook-staging; mkdir -p -m 700 "$stage"
-fi
-t=$(mktemp "$stage/new.XXXXXX")
-trap 'rm -f "$t"; case $stage in */.runbook-staging) rmdir "$stage" 2>/dev/null;; esac' EXIT
+base={state}/staging
+mkdir -p -m 700 "$base"
+mount=$(stat -c %m "$d")
+[ "$(stat -c %m "$base")" = "$mount" ] || base=${{mount%/}}
+stage=$(mktemp -d "$base/.runbook.XXXXXX")
+trap 'rm -rf "$stage"' EXIT
+trap 'exit 1' HUP INT TERM
+t=$stage/new
 base64 -d > "$t" {content}
 s=$(sha256sum < "$t"); [ "${{s%% *}}" = {wanted} ] || {{ echo "the content did not arrive whole" >&2; exit 1; }}
 chown {owner} "$t"
 chmod {mode} "$t"
 {compare}
-if [ -e "$p" ]; then
-  b={backup}; mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b$p"
+b={backup}
+if [ -e "$p" ] && ! [ -e "$b$p" ]; then
+  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
 fi
 sync "$t" 2>/dev/null || sync
 mv -fT "$t" "$p"
@@ -161,12 +160,27 @@ def sha256(data: bytes) -> str:
 
 
 def unified_diff(path: str, before: bytes | None, after: bytes | None) -> str:
-    """A unified diff of two contents, either of them None where there is no file."""
-    sides = [(b"" if side is None else side).decode("utf-8", "backslashreplace") for side in (before, after)]
-    old, new = (side.splitlines(keepends=True) for side in sides)
+    """A unified diff of two contents, either of them None where there is no file; of binary ones only the sizes."""
+    if b"\0" in (before or b"") or b"\0" in (after or b""):
+        return before_after({path: (_described(before), _described(after))})
+    old, new = (_split((side or b"").decode("utf-8", "backslashreplace")) for side in (before, after))
     names = ("/dev/null" if before is None else path, "/dev/null" if after is None else path)
     lines = difflib.unified_diff(old, new, *names)
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    text = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return text.translate(_VISIBLE)
+
+
+def _described(content: bytes | None) -> str:
+    return "absent" if content is None else f"{len(content)} bytes, SHA-256 {sha256(content)[:12]}…"
+
+
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+"""What a terminal could take for an order is shown by its code."""
+
+
+def _split(text: str) -> list[str]:
+    """The lines of `text` with their newlines (`splitlines` would also end lines at form feeds and the like)."""
+    return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def before_after(changes: Mapping[str, tuple[str, str]]) -> str:
@@ -180,15 +194,38 @@ def _octal(mode: str) -> str:
 
 @dataclass(frozen=True)
 class _Attributes:
-    """The owner, group and mode that a path should have."""
+    """The owner and group (names or numbers) and the mode that a path should have."""
 
     mode: str
     owner: str
     group: str
 
-    def differences(self, state: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-        wanted = {"mode": _octal(self.mode), "owner": self.owner, "group": self.group}
-        return {key: (state[key], value) for key, value in wanted.items() if state[key] != value}
+    PROBE: ClassVar = "mode=%a\nowner=%U\ngroup=%G\nuid=%u\ngid=%g"  # a format of stat(1)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-7]{3,4}", self.mode):
+            raise ValueError(f"{self.mode!r} is not a mode: write three or four octal digits")
+        for name in (self.owner, self.group):
+            _check_name(name, "a user or group")
+
+    def differences(self, state: Facts) -> dict[str, tuple[str, str]]:
+        wanted = {
+            "mode": (_octal(self.mode), [state["mode"]]),
+            "owner": (self.owner, [state["owner"], state["uid"]]),
+            "group": (self.group, [state["group"], state["gid"]]),
+        }
+        return {key: (present[0], value) for key, (value, present) in wanted.items() if value not in present}
+
+
+def _check_name(name: str, what: str) -> None:
+    """Refuse what a program could take for an option, or for more than one word."""
+    if not re.fullmatch(r"[^-\s\0][^\s\0]*", name):
+        raise ValueError(f"{name!r} is not the name of {what}")
+
+
+def _check_path(path: str) -> None:
+    if not path.startswith("/") or path == "/" or str(PurePosixPath(path)) != path or ".." in path.split("/"):
+        raise ValueError(f"{path!r} is not a plain absolute path")
 
 
 class _FileStep(Step):
@@ -219,12 +256,16 @@ class _FileStep(Step):
             backup='"$RUNBOOK_BACKUP"',
         )
 
-    def _present(self, state: str) -> Mapping[str, str]:
+    def _probe(self, wanted: str, cap: int) -> str:
+        """The probe that brings the content back unless its hash is `wanted` or it is longer than `cap` bytes."""
+        return _PROBE_FILE.format(path=quote(self.path), attributes=_Attributes.PROBE, wanted=wanted, cap=cap)
+
+    def _present(self, state: str) -> Facts:
         present = facts(state)
-        kind = present.get("kind", "nothing")
+        kind = present["kind"]
         if kind == "link":
             raise StepFailed(
-                f"{self.path} is a symbolic link to {present.get('target')}",
+                f"{self.path} is a symbolic link to {present['target']}",
                 "name the file that it points to, or remove the link",
             )
         if kind not in ("file", "absent"):
@@ -246,6 +287,10 @@ class File(_FileStep):
     group: str = "root"
     secret: bool = False
 
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        _Attributes(self.mode, self.owner, self.group)
+
     @property
     def label(self) -> str:
         return f"file {self.path}"
@@ -255,8 +300,7 @@ class File(_FileStep):
         return self.content.encode() if isinstance(self.content, str) else self.content
 
     def probe(self) -> str:
-        cap = -1 if self.secret else CONTENT_CAP
-        return _PROBE_FILE.format(path=quote(self.path), wanted=sha256(self._bytes), cap=cap)
+        return self._probe(sha256(self._bytes), -1 if self.secret else CONTENT_CAP)
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = self._present(state)
@@ -272,7 +316,8 @@ class File(_FileStep):
         elif "content" in present:
             diff = unified_diff(self.path, base64.b64decode(present["content"]), self._bytes)
         else:
-            diff = before_after({"size": (f"{present['size']} bytes", f"{len(self._bytes)} bytes")})
+            old = f"{present['size']} bytes, SHA-256 {present['sha256'][:12]}…"
+            diff = before_after({self.path: (old, _described(self._bytes))})
         return Change("replace content", diff + attributes, observed=present["sha256"], content=self._bytes)
 
     def script(self, change: Change) -> str:
@@ -291,23 +336,32 @@ class File(_FileStep):
 class Lines(_FileStep):
     """Single lines in a file that others own; everything else in it stays as it is.
 
-    `lines` holds pairs (pattern, line): of the lines that `pattern` (a regular expression, matched at the line's
-    start) matches, exactly one remains, and it is `line`; where none matches, `line` is appended. An empty `line`
-    removes what the pattern matches. Mode and owner stay; an absent file is created with 0644, root.
+    `lines` holds pairs (pattern, line): of the lines that are `line` or that `pattern` (a regular expression, matched
+    at the line's start) matches, exactly one remains, where the first was, and it is `line`; where none matches,
+    `line` is appended. An empty `line` removes what the pattern matches. Mode and owner stay; an absent file is
+    created with 0644, root.
     """
 
     path: str
     lines: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        for pattern, line in self.lines:
+            re.compile(pattern)
+            if "\n" in line:
+                raise ValueError(f"{line!r} is more than one line")
 
     @property
     def label(self) -> str:
         return f"lines in {self.path}"
 
     def probe(self) -> str:
-        return _PROBE_FILE.format(path=quote(self.path), wanted="-", cap=CONTENT_CAP)
+        return self._probe("-", CONTENT_CAP)
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = self._present(state)
+        before: bytes | None
         if present["kind"] == "absent":
             before, observed = None, "absent"
         elif "content" not in present:
@@ -321,23 +375,20 @@ class Lines(_FileStep):
         return Change("create" if before is None else "edit", diff, observed=observed, content=after)
 
     def _edited(self, before: bytes) -> bytes:
-        # Latin-1 maps every byte to itself, so that what others wrote in any encoding survives.
-        kept = before.decode("latin-1").splitlines(keepends=True)
+        # Bytes that are not UTF-8 become surrogates and come back as they were.
+        kept = _split(before.decode("utf-8", "surrogateescape"))
         if kept and not kept[-1].endswith("\n"):
             kept[-1] += "\n"
         for pattern, line in self.lines:
-            wanted = line.encode().decode("latin-1") + "\n" if line else ""
+            wanted = [f"{line}\n"] if line else []
             expression = re.compile(pattern)
-            matching = [index for index, old in enumerate(kept) if expression.match(old)]
-            if not matching:
-                kept += [wanted] if wanted else []
-                continue
-            kept[matching[0]] = wanted
-            for index in reversed(matching[1:]):
-                del kept[index]
-        after = "".join(kept)
+            matching = [i for i, old in enumerate(kept) if expression.match(old) or old in wanted]
+            first = matching[0] if matching else len(kept)
+            others = [old for i, old in enumerate(kept) if i not in matching]
+            kept = others[:first] + wanted + others[first:]
+        after = "".join(kept).encode("utf-8", "surrogateescape")
         # A file whose only difference is the missing newline at its end is left alone.
-        return before if after.encode("latin-1") == before + b"\n" else after.encode("latin-1")
+        return before if after == before + b"\n" else after
 
     def script(self, change: Change) -> str:
         if change.observed == "absent":
@@ -360,6 +411,10 @@ class Directory(Step):
     owner: str = "root"
     group: str = "root"
 
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        _Attributes(self.mode, self.owner, self.group)
+
     @property
     def touches(self) -> frozenset[str]:
         return frozenset({self.path})
@@ -372,14 +427,14 @@ class Directory(Step):
         # A link to a folder serves as one, so it is followed.
         path = quote(self.path)
         return (
-            f'p={path}\nif [ -d "$p" ]; then echo kind=directory; stat -L -c \'mode=%a\nowner=%U\ngroup=%G\' "$p"\n'
+            f'p={path}\nif [ -d "$p" ]; then echo kind=directory; stat -L -c \'{_Attributes.PROBE}\' "$p"\n'
             'elif [ -e "$p" ] || [ -L "$p" ]; then echo kind=other; else echo kind=absent; fi\n'
         )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
         wanted = _Attributes(self.mode, self.owner, self.group)
-        match present.get("kind"):
+        match present["kind"]:
             case "absent":
                 return Change("create", f"+{self.path}/ mode {_octal(self.mode)} {self.owner}:{self.group}\n")
             case "directory":
@@ -409,6 +464,10 @@ class Package(Step):
 
     name: str
     version: str | None = None
+
+    def __post_init__(self) -> None:
+        for word in (self.name, self.version or "any"):
+            _check_name(word, "a package or version")
 
     @property
     def touches(self) -> frozenset[str]:
@@ -453,6 +512,12 @@ class Rpm(Step):
     file: Path
     sha256: str
 
+    def __post_init__(self) -> None:
+        for word in (self.package, self.version):
+            _check_name(word, "a package or version")
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.sha256!r} is not a SHA-256 in lower-case hex")
+
     @property
     def touches(self) -> frozenset[str]:
         return frozenset({ANYTHING})
@@ -496,49 +561,49 @@ def artifact_path(sha256: str, name: str) -> str:
 # services
 
 
-_PROBE_CLOCK = """\
-read -r up _ < /proc/uptime
-echo "uptime=$up"
-echo "now=$(date +%s.%N)"
+# Field 22 of /proc/PID/stat is a process's start in clock ticks since boot; the name in field 2 may hold anything.
+_PROBE_START = """\
+if read -r stat < "/proc/$pid/stat"; then
+  set -- ${stat##*) }; echo "ticks=${20}"; echo "hertz=$(getconf CLK_TCK)"
+fi 2>/dev/null
 """
 _PROBE_WATCHED = """\
+echo "now=$(date +%s.%N)"
+read -r up _ < /proc/uptime; echo "uptime=$up"
 for f in {paths}; do
   if [ -e "$f" ]; then echo "watched=$(stat -L -c %.Y "$f") $f"; fi
 done
 """
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """Which watched files changed after a service started, by the host's own clock."""
+def _watched(paths: Sequence[str]) -> str:
+    return _PROBE_WATCHED.format(paths=" ".join(map(quote, paths))) if paths else ""
 
-    newer: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, name: str, state: str, started_after_boot: float | None) -> _Watch:
-        """`started_after_boot` is in seconds since boot; None where the service does not run.
+def _newer(name: str, state: str, started: float, pending: frozenset[str], watched: Sequence[str]) -> list[str]:
+    """The watched files that are about to change, or changed after `name` started, by the host's own clock.
 
-        The start is reckoned back from now by the monotonic clock, so that a clock set in between does not count.
-        Raises StepFailed for a file that is dated in the future, which no restart would ever satisfy.
-        """
-        if started_after_boot is None:
-            return cls()
-        clock = facts(state)
-        now = float(clock["now"])
-        started = now - float(clock["uptime"]) + started_after_boot
-        newer = []
-        for line in state.splitlines():
-            if not line.startswith("watched="):
-                continue
-            stamp, path = line.removeprefix("watched=").split(" ", 1)
-            if float(stamp) > now + 1:
-                raise StepFailed(
-                    f"{path} is dated {float(stamp) - now:.0f} s in the future: {name} may or may not run with it",
-                    f"set the host's clock, then `touch {path}`",
-                )
-            if float(stamp) > started:
-                newer.append(path)
-        return cls(tuple(newer))
+    `started` is in seconds since boot. It is reckoned back from now, so that a clock that was set in between does not
+    count. Raises StepFailed for a file that is dated in the future, which no restart would ever satisfy.
+    """
+    if not watched:
+        return []
+    present = facts(state)
+    now = float(present["now"])
+    began = now - float(present["uptime"]) + started
+    newer = [path for path in watched if path in pending]
+    for line in state.split("\n"):
+        if not line.startswith("watched="):
+            continue
+        stamp, path = line.removeprefix("watched=").split(" ", 1)
+        if float(stamp) > now + 1:
+            raise StepFailed(
+                f"{path} is dated {float(stamp) - now:.0f} s in the future: {name} may or may not run with it",
+                f"set the host's clock, then `touch {path}`",
+            )
+        if float(stamp) > began and path not in newer:
+            newer.append(path)
+    return newer
 
 
 @dataclass(frozen=True)
@@ -561,19 +626,26 @@ class Service(Step):
         "ActiveState",
         "SubState",
         "UnitFileState",
-        "ExecMainStartTimestampMonotonic",
+        "MainPID",
         "ActiveEnterTimestampMonotonic",
     )
+
+    def __post_init__(self) -> None:
+        _check_name(self.name, "a service")
+        for path in self.restart_if_newer:
+            _check_path(path)
 
     @property
     def label(self) -> str:
         return f"service {self.name}"
 
     def probe(self) -> str:
-        text = f"systemctl show -p {','.join(self._PROPERTIES)} {quote(self.name)}\n{_PROBE_CLOCK}"
-        if self.restart_if_newer:
-            text += _PROBE_WATCHED.format(paths=" ".join(map(quote, self.restart_if_newer)))
-        return text
+        show = f"systemctl show -p {','.join(self._PROPERTIES)} {quote(self.name)}"
+        if not self.restart_if_newer:
+            return show + "\n"
+        main = "pid=$(printf '%s\\n' \"$unit\" | sed -n 's/^MainPID=//p')\n"
+        started = f"printf '%s\\n' \"$unit\"\n{main}{_PROBE_START}"
+        return f"unit=$({show}) || exit 1\n{started}{_watched(self.restart_if_newer)}"
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
@@ -587,6 +659,8 @@ class Service(Step):
         # Between two crashes a unit with Restart=always is 'activating (auto-restart)': it does not run.
         running = active in ("active", "reloading", "activating") and present["SubState"] != "auto-restart"
         enabled = enablement.startswith("enabled")
+        if self.enabled and enablement in ("static", "indirect", "generated", "transient"):
+            raise StepFailed(f"{self.name} cannot be enabled: its unit is {enablement}", "say `enabled=None` of it")
         actions, differences = [], {}
         if self.enabled is not None and enabled != self.enabled:
             actions.append("enable" if self.enabled else "disable")
@@ -610,32 +684,69 @@ class Service(Step):
             consequence=self.consequence if hurts else "",
         )
 
-    def _stale(self, present: Mapping[str, str], state: str, pending: frozenset[str]) -> list[str]:
-        about_to = [path for path in self.restart_if_newer if path in pending]
-        started = int(present.get("ExecMainStartTimestampMonotonic") or 0) or int(
-            present.get("ActiveEnterTimestampMonotonic") or 0
-        )
-        newer = _Watch.of(self.name, state, started / 1e6).newer
-        return about_to + [path for path in newer if path not in about_to]
+    def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
+        if "ticks" in present:
+            started = int(present["ticks"]) / int(present["hertz"])
+        else:  # a unit without a main process
+            started = int(present["ActiveEnterTimestampMonotonic"]) / 1e6
+        return _newer(self.name, state, started, pending, self.restart_if_newer)
 
     def script(self, change: Change) -> str:
         name = quote(self.name)
-        lines = ["set -e", "systemctl daemon-reload"]
-        lines += [f"systemctl {action} {name}" for action in change.actions]
-        if self.running:
+        tell = f"systemctl --no-pager --full -n 20 status {name} >&2"
+        lines = ["systemctl daemon-reload || exit 1"]
+        for action in change.actions:
+            if action == "restart":
+                lines.append(f"systemctl reset-failed {name} 2>/dev/null")  # lifts the limit on starts
+            lines.append(f"systemctl {action} {name} || {{ {tell}; exit 1; }}")
+        if "restart" in change.actions:
             lines += [
-                f'[ "$(systemctl show -p ActiveState {name})" = ActiveState=active ] || '
-                f"{{ systemctl --no-pager --full -n 20 status {name} >&2; exit 1; }}"
+                f"{_STEADY}state() {{ systemctl show -p ActiveState,SubState,MainPID {name}; }}",
+                f"steady state && state | grep -qx ActiveState=active || {{ {tell}; exit 1; }}",
             ]
         return "\n".join(lines) + "\n"
 
 
+_STEADY = f"""\
+steady() {{
+  was=$("$@") || return 1
+  n=0
+  while [ $n -lt {int(STEADY * 5)} ]; do sleep 0.2; [ "$("$@")" = "$was" ] || return 1; n=$((n+1)); done
+}}
+"""
 _AWAIT = """\
 await() {{
   n=0
   while [ $n -lt {rounds} ]; do "$@" && return 0; sleep 0.2; n=$((n+1)); done
   return 1
 }}
+"""
+_PID_OF = """\
+ours() {{ [ -r "/proc/$1/cmdline" ] && tr '\\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -e {process}; }}
+pid_of() {{
+  pid=$(cat {pid_file} 2>/dev/null)
+  case $pid in ''|*[!0-9]*) return 1;; esac
+  ours "$pid" && echo "$pid"
+}}
+"""
+_STOP = """\
+old=$(pid_of)
+{stop} || exit 1
+gone() {{ [ -z "$old" ] || ! ours "$old"; }}
+await gone || {{ echo {name} did not stop within {timeout} s: process "$old" still runs >&2; exit 1; }}
+"""
+_START = """\
+{start} || exit 1
+failed() {{
+  echo {name} "$1" >&2
+  pid=$(cat {pid_file} 2>/dev/null)
+  if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
+    echo {pid_file} names process "$pid", which is another program: "$(tr '\\0' ' ' < "/proc/$pid/cmdline")" >&2
+  fi
+  exit 1
+}}
+await pid_of > /dev/null || failed "did not start within {timeout} s"
+steady pid_of || failed "ended as soon as it had started: read its log"
 """
 
 
@@ -657,31 +768,23 @@ class CommandService(Step):
     timeout: int = 30
     """Seconds that the process may take to appear after `start`, and to go after `stop`."""
 
+    def __post_init__(self) -> None:
+        for path in (self.pid_file, *self.restart_if_newer):
+            _check_path(path)
+
     @property
     def label(self) -> str:
         return f"service {self.name}"
 
     @property
     def _functions(self) -> str:
-        return (
-            f"pid_of() {{ p=$(cat {quote(self.pid_file)} 2>/dev/null) || return 1\n"
-            '  [ -n "$p" ] && [ -r "/proc/$p/cmdline" ] || return 1\n'
-            f"  tr '\\0' ' ' < \"/proc/$p/cmdline\" 2>/dev/null | grep -qF -e {quote(self.process)} || return 1\n"
-            '  echo "$p"; }\n'
-        )
+        return _PID_OF.format(process=quote(self.process), pid_file=quote(self.pid_file))
 
     def probe(self) -> str:
-        # Field 22 of /proc/PID/stat is the start in clock ticks since boot; the name in field 2 may hold anything.
-        text = self._functions + (
-            "if p=$(pid_of); then\n"
-            '  read -r stat < "/proc/$p/stat"; set -- ${stat##*) }\n'
-            '  echo "pid=$p"; echo "ticks=${20}"; echo "hertz=$(getconf CLK_TCK)"\n'
-            "else echo pid=; fi\n"
+        return (
+            f'{self._functions}pid=$(pid_of)\necho "pid=$pid"\n'
+            f'if [ -n "$pid" ]; then\n{_PROBE_START}fi\n{_watched(self.restart_if_newer)}'
         )
-        text += _PROBE_CLOCK
-        if self.restart_if_newer:
-            text += _PROBE_WATCHED.format(paths=" ".join(map(quote, self.restart_if_newer)))
-        return text
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
@@ -694,22 +797,27 @@ class CommandService(Step):
         if not pid:
             return None
         started = int(present["ticks"]) / int(present["hertz"])
-        about_to = [path for path in self.restart_if_newer if path in pending]
-        reasons = about_to + [p for p in _Watch.of(self.name, state, started).newer if p not in about_to]
+        reasons = _newer(self.name, state, started, pending, self.restart_if_newer)
         if not reasons:
             return None
         diff = before_after({"configuration": (f"older than {', '.join(reasons)}", "current")})
         return Change("restart", diff, actions=("stop", "start"))
 
     def script(self, change: Change) -> str:
-        parts = [self._functions, _AWAIT.format(rounds=self.timeout * 5), "gone() { ! pid_of >/dev/null; }\n"]
-        for action in change.actions:
-            words = self.start if action == "start" else self.stop
-            parts.append(f"{' '.join(map(quote, words))} || exit 1\n")
-            condition, complaint = ("pid_of", "did not start") if action == "start" else ("gone", "did not stop")
-            complain = f"echo {quote(self.name)} {complaint} within {self.timeout} s >&2; exit 1"
-            parts.append(f"await {condition} >/dev/null || {{ {complain}; }}\n")
-        return "".join(parts)
+        values = {
+            "name": quote(self.name),
+            "pid_file": quote(self.pid_file),
+            "timeout": self.timeout,
+            "start": " ".join(map(quote, self.start)),
+            "stop": " ".join(map(quote, self.stop)),
+        }
+        actions = {"start": _START, "stop": _STOP}
+        return (
+            self._functions
+            + _AWAIT.format(rounds=self.timeout * 5)
+            + _STEADY
+            + "".join(actions[action].format(**values) for action in change.actions)
+        )
 
 
 # anything else
