@@ -8,7 +8,6 @@ checks that ran inside its sections, never from what the notebook's runner belie
 from __future__ import annotations
 
 import atexit
-import difflib
 import html
 import os
 import time
@@ -26,6 +25,7 @@ from rich.table import Table
 from runbook import events, outcomes
 from runbook.errors import ChapterFailed, DriftFound, ParameterError, Problem
 from runbook.interactive import is_interactive
+from runbook.names import unknown
 from runbook.outcomes import Outcome
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
@@ -69,12 +69,14 @@ class Section:
 
     def failures(self) -> list[str]:
         """What failed in this section, a line each."""
+        if self.outcome is Outcome.DIED:
+            return [f"section {self.number}: was stopped before its end"]
         if self.outcome is not Outcome.FAILED:
             return []
         return [f"section {self.number}: {text}" for text in (self.failed or [self.error or "failed"])]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """How a chapter ended; shows as a table of its sections."""
 
@@ -107,13 +109,18 @@ class Summary:
             table.add_row(*row)
         return table
 
+    def __repr__(self) -> str:
+        lines = [f"{self.number} {self.title}: {self.outcome} ({self.mode})"]
+        return "\n".join([*lines, *("  ".join(filter(None, row)) for row in self.rows())])
+
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in self.COLUMNS)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>" for row in self.rows()
         )
         caption = html.escape(f"{self.number} {self.title}: {self.outcome} ({self.mode})")
-        return f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f'<div class="runbook-summary">{table}</div>'
 
 
 class Chapter:
@@ -187,12 +194,12 @@ class Chapter:
             section.outcome = outcomes.worst((section.outcome, Outcome.DRIFT))
             section.drifted.append(drift.message)
             display(drift.result)
-        except (Exception, KeyboardInterrupt) as error:
+        except Exception as error:
             section.outcome, section.error = Outcome.FAILED, str(error) or type(error).__name__
             self._end(section)
             raise
-        except BaseException:  # sys.exit: the section did not end, and the journal must not say that it did
-            self._running = None
+        except BaseException:  # stopped from outside, or sys.exit: its end is not reached, and so not told either
+            section.outcome, self._running = Outcome.DIED, None
             raise
         self._end(section)
 
@@ -216,10 +223,10 @@ class Chapter:
             seconds=round(time.monotonic() - self._began, 3),
         )
         self.close()
-        if outcome is Outcome.FAILED:
+        if outcome in (Outcome.FAILED, Outcome.DIED):
             failed = [place for section in summary.sections for place in section.failures()]
             raise ChapterFailed(
-                "\n".join([f"{self.number} {self.title}: failed", *failed]),
+                "\n".join([f"{self.number} {self.title}: {outcome}", *failed]),
                 "mend what is named above, then run the chapter again: what is done already is not done twice",
                 result=summary,
             )
@@ -284,20 +291,13 @@ class Chapter:
         if not isinstance(yes, bool):
             problems.append(Problem(NOTEBOOK, 0, "yes", f"{yes!r} is not a truth value", "true or false"))
         if not is_interactive():
-            problems += [
-                Problem(NOTEBOOK, 0, name, "this notebook has no such parameter", self._remedy_for(name))
-                for name in injected_names(self.parameters)
-            ]
+            problems += unknown(injected_names(), self.parameters, NOTEBOOK)
         if problems:
             raise ParameterError(problems)
 
-    def _remedy_for(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self.parameters, n=1)
-        return f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(self.parameters))}"
 
-
-def injected_names(known: frozenset[str]) -> list[str]:
-    """Names of plain values in the notebook's namespace that are not among the `known` parameters.
+def injected_names() -> list[str]:
+    """The names of plain values in the notebook's namespace.
 
     When a chapter opens, the cells before it have bound its parameters and what they import, and nothing else: any
     other plain value (all that papermill can inject) is a parameter that the notebook does not have. papermill
@@ -310,7 +310,6 @@ def injected_names(known: frozenset[str]) -> list[str]:
         name
         for name, value in shell.user_ns.items()
         if isinstance(value, str | int | float | list | dict | tuple | None)
-        and name not in known
         and name not in shell.user_ns_hidden
         and not name.startswith("_")
     ]

@@ -8,3 +8,9 @@ report.py    the record as one page
 lock.py      one rollout of a site at a time
 progress.py  what a person sees meanwhile
 """
+
+import sys
+
+# jsonschema, by which nbformat validates, imports a parser for a format that notebooks do not use ("iri"), and
+# building its grammar takes three seconds of every start. It does without where the import fails.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]

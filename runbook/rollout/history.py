@@ -28,6 +28,7 @@ class SectionHistory:
     outcome: Outcome = Outcome.DIED  # until its end is told
     error: str | None = None
     seconds: float | None = None
+    started: str = ""
     steps: list[Entry] = field(default_factory=list)
     checks: list[Entry] = field(default_factory=list)
     gates: list[Entry] = field(default_factory=list)
@@ -45,6 +46,16 @@ class ChapterHistory:
     finished: bool = False
     sections: list[SectionHistory] = field(default_factory=list)
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why the chapter failed or died: its own reason, else what failed in its sections."""
+        if self.reason:
+            return [self.reason]
+        failed = [section for section in self.sections if section.outcome is Outcome.FAILED]
+        events = [event for section in failed for event in (*section.steps, *section.checks)]
+        bad = [outcomes.describe(event) for event in events if outcomes.of_event(event, Mode.APPLY) is Outcome.FAILED]
+        return bad or [section.error or f"section {section.number}" for section in failed]
+
     def judge(self) -> None:
         """Give a chapter whose end nobody told its outcome: failed where a section failed, else died."""
         last = self.sections[-1] if self.sections else None
@@ -56,13 +67,13 @@ class ChapterHistory:
 
 @dataclass
 class History:
-    """What a journal tells. `interrupted` is the name of the signal that ended the rollout, if one did."""
+    """What a journal tells. `stopped` says what ended the rollout between or within its chapters, if anything did."""
 
     opened: Entry
     chapters: list[ChapterHistory] = field(default_factory=list)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    interrupted: str | None = None
+    stopped: str | None = None
     started: str = ""
     finished: str = ""
     closed: bool = False
@@ -85,8 +96,8 @@ class History:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of the chapters; `died` where the rollout was interrupted or no chapter began."""
-        if self.interrupted or not self.chapters:
+        """The worst of the chapters; `died` where the rollout was stopped or no chapter began."""
+        if self.stopped or not self.chapters:
             return Outcome.DIED
         return outcomes.worst(chapter.outcome for chapter in self.chapters)
 
@@ -118,6 +129,16 @@ class History:
         """What differs from what is desired and was left so: host, step, line, summary."""
         return [outcomes.describe(step) for step in self.steps if step["status"] == Status.WOULD_CHANGE]
 
+    @property
+    def failures(self) -> list[tuple[ChapterHistory, str]]:
+        """The chapters that failed or died, with each reason that is known."""
+        return [
+            (chapter, reason)
+            for chapter in self.chapters
+            if chapter.outcome in (Outcome.FAILED, Outcome.DIED)
+            for reason in chapter.reasons
+        ]
+
     def _take(self, entry: Entry) -> None:
         self.started = self.started or entry["time"]
         self.finished = entry["time"]
@@ -126,8 +147,8 @@ class History:
                 self.opened = entry
             case "record_closed":
                 self.closed = True
-            case "interrupted":
-                self.interrupted = entry["signal"]
+            case "stopped":
+                self.stopped = entry["reason"]
             case "note":
                 self.notes.append(entry["text"])
             case "torn_line":
@@ -141,7 +162,8 @@ class History:
                 chapter.outcome, chapter.finished = Outcome(entry["outcome"]), True
                 chapter.reason, chapter.seconds = entry.get("reason"), entry.get("seconds")
             case "section_started":
-                self._chapter(entry).sections.append(SectionHistory(entry["section"], entry["title"]))
+                section = SectionHistory(entry["section"], entry["title"], started=entry["time"])
+                self._chapter(entry).sections.append(section)
             case "section_finished":
                 section = self._section(entry)
                 section.outcome, section.error = Outcome(entry["outcome"]), entry.get("error")

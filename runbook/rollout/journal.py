@@ -175,27 +175,25 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
     """
     *lines, fragment = path.read_bytes().split(b"\n")
     entries = [_parse(line) for line in lines]
-    torn = {entry["line"]: entry for entry in entries if entry and entry.get("event") == "torn_line"}
-
-    def broken(number: int) -> str | None:
-        line, entry = lines[number - 1], entries[number - 1]
+    torn = {entry["line"]: entry for entry in entries if entry and entry["event"] == "torn_line"}
+    told: dict[int, str] = {}
+    for number, (line, entry) in enumerate(zip(lines, entries, strict=True), 1):
+        follower = entries[number] if number < len(lines) else None
         if entry is None:
-            return None if number in torn else "altered: not an entry, and no torn_line entry owns up to it"
-        if number + 1 in torn:
-            told, follower = torn[number + 1].get("before"), torn[number + 1]
-        elif number < len(lines):
-            follower = entries[number]
-            told = follower and follower.get("prev")
-        else:
-            told, follower = last, None
-        if told is None or told == digest(line):
-            return None
-        if follower is not None and follower["seq"] != entry["seq"] + 1 and entry["seq"] == number:
-            return f"what stands between it and line {follower['seq']} as written was removed or put in"
-        return "altered" if follower is not None else "altered, or the lines after it were removed"
-
-    told = {number: what for number in range(1, len(lines) + 1) if (what := broken(number))}
-    # a line that is altered vouches for nothing
+            if number not in torn:
+                told[number] = "altered: not an entry, and no torn_line entry owns up to it"
+        elif number + 1 in torn:
+            if torn[number + 1].get("before") != digest(line):
+                told[number] = "altered"
+        elif follower is not None:
+            if follower.get("prev") != digest(line):
+                gap = entry["seq"] == number and follower["seq"] != number + 1
+                told[number] = (
+                    "altered" if not gap else f"what followed it up to line {follower['seq'] - 1} was removed"
+                )
+        elif number == len(lines) and last not in (None, digest(line)):
+            told[number] = "altered, or the lines after it were removed"
+    # a line that is altered vouches for nothing: what it says of the one before it does not count
     faults = [Fault(path, number, what) for number, what in told.items() if number + 1 not in told]
     if not faults and entries and entries[0] and (entries[0].get("prev"), entries[0]["seq"]) != (GENESIS, 1):
         faults.append(Fault(path, 1, "the lines before it were removed"))
@@ -214,7 +212,8 @@ def _parse(line: bytes) -> Entry | None:
         entry = json.loads(line)
     except ValueError:  # cut short, or not UTF-8
         return None
-    return entry if isinstance(entry, dict) and "seq" in entry else None
+    is_entry = isinstance(entry, dict) and isinstance(entry.get("seq"), int) and isinstance(entry.get("event"), str)
+    return entry if is_entry else None
 
 
 def _read(file: int, start: int, end: int) -> bytes:

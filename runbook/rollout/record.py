@@ -143,7 +143,7 @@ def _content(folder: Path, previous: dict[str, str] | None) -> dict[str, Any]:
         "record": opened["record"],
         "site": opened["site"],
         "mode": opened["mode"],
-        "interrupted": history.interrupted,
+        "stopped": history.stopped,
         "operator": opened["operator"],
         "commit": opened["commit"],
         "dirty": opened["dirty"],

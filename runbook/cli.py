@@ -1,0 +1,167 @@
+"""The `runbook` command.
+
+Exit status: 0 all well; 1 something failed; 2 parameters or usage are refused; 3 `verify` found differences; 130 and
+143 when a rollout was ended by Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from runbook.errors import ParameterError, RunbookError
+
+MODES = click.Choice(["plan", "apply", "verify"])
+SITE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class Refused(click.ClickException):
+    """A named error, as one message."""
+
+
+class RefusedParameters(Refused):
+    """Refused as wrong usage is."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group that shows named errors without a traceback, and imports a subcommand of `LAZY` when it is used."""
+
+    LAZY: ClassVar = {"lab": "runbook.lab.cli:lab"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self.LAZY])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, name = self.LAZY[cmd_name].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ParameterError as error:
+            raise RefusedParameters(str(error)) from error
+        except RunbookError as error:
+            raise Refused(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="runbook")
+def main() -> None:
+    """Roll out, verify and operate a ZooKeeper, Mesos, Marathon, Docker and registry cluster."""
+
+
+@main.command()
+@click.argument("site", type=SITE)
+@click.pass_context
+def check(ctx: click.Context, site: Path) -> None:
+    """Validate the parameter file SITE, then ask every host whether it is fit."""
+    from runbook import preflight
+    from runbook.site import Site
+
+    result = preflight.run(Site.load(site))
+    Console().print(result)
+    ctx.exit(0 if result.ok else 1)
+
+
+@main.command()
+@click.argument("site", type=SITE)
+@click.option("--chapters", metavar="LIST", help="Which chapters: numbers and ranges, as in 1 or 0-3 or 0,2-4.")
+@click.option(
+    "--mode", type=MODES, default="plan", show_default=True, help="plan shows differences and touches nothing."
+)
+@click.option("--yes", is_flag=True, help="Answer every gate with yes.")
+@click.option("--outputs", type=FOLDER, help="Where records go.  [default: outputs]")
+@click.option("--notebooks", type=FOLDER, default=Path("notebooks"), show_default=True, help="Where the chapters are.")
+@click.option(
+    "--cell-timeout",
+    type=click.IntRange(min=1),
+    metavar="SECONDS",
+    help="After how long a cell counts as hanging.  [default: 3600]",
+)
+@click.pass_context
+def rollout(
+    ctx: click.Context,
+    site: Path,
+    chapters: str | None,
+    mode: str,
+    yes: bool,
+    outputs: Path | None,
+    notebooks: Path,
+    cell_timeout: int | None,
+) -> None:
+    """Run the chapters on SITE in order, and leave a record.
+
+    Stops at the first chapter that fails. The last line printed is the record's folder.
+    """
+    from runbook.paths import upwards
+    from runbook.remote.modes import Mode
+    from runbook.rollout import run
+
+    finished = run.rollout(
+        site,
+        chapters=chapters,
+        mode=Mode(mode),
+        yes=yes,
+        outputs=outputs or upwards("outputs"),
+        notebooks=notebooks,
+        cell_timeout=cell_timeout or run.CELL_TIMEOUT,
+    )
+    for line in finished.lines():
+        click.echo(line)
+    ctx.exit(finished.status)
+
+
+@main.group()
+def record() -> None:
+    """List and verify the records that rollouts leave."""
+
+
+@record.command("verify")
+@click.argument("path", type=FOLDER, required=False)
+@click.pass_context
+def record_verify(ctx: click.Context, path: Path | None) -> None:
+    """Tell what in a record is not as it was written.
+
+    PATH is a record's folder, or one that holds records (all of them are verified).  [default: outputs]
+    """
+    from runbook.paths import upwards
+    from runbook.rollout import record as records
+
+    folder = path or upwards("outputs")
+    faults = 0
+    for each in records.all_of(folder) or [folder]:
+        verified = records.verify(each)
+        faults += len(verified.faults)
+        click.echo(f"{each}: {'altered' if verified.faults else 'as it was written'}")
+        for line in (*verified.faults, *verified.notes):
+            click.echo(f"  {line}")
+    ctx.exit(1 if faults else 0)
+
+
+@record.command("list")
+@click.argument("outputs", type=FOLDER, required=False)
+def record_list(outputs: Path | None) -> None:
+    """Show the records in OUTPUTS, the oldest first.  [default: outputs]"""
+    from runbook.paths import upwards
+    from runbook.rollout import record as records
+
+    table = Table("record", "mode", "outcome", "changed", "ok", "failed", "checks", "chapters", "operator", box=None)
+    for folder in records.all_of(outputs or upwards("outputs")):
+        history = records.history_of(folder)
+        counts = history.counts
+        outcome = history.outcome if history.closed else f"{history.outcome} (not closed)"
+        chapters = " ".join(chapter.number for chapter in history.chapters)
+        numbers = (str(counts[name]) for name in ("changed", "ok", "failed", "checks"))
+        table.add_row(folder.name, history.mode, outcome, *numbers, chapters, history.opened["operator"])
+    Console().print(table)

@@ -1,0 +1,228 @@
+"""The record as one page that needs nothing but a browser: no network, no other file.
+
+Steps, checks and gates are drawn from the journal. What else the cells of the executed notebooks showed (tables of live
+state, pictures) is put beside the section that the cell ran, in frames without scripts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+from markupsafe import Markup
+from nbformat import NotebookNode
+
+from runbook.remote.modes import Status
+from runbook.rollout import journal
+from runbook.rollout.history import ChapterHistory, History, SectionHistory
+from runbook.rollout.journal import Entry
+
+NAME = "report.html"
+TEMPLATE = "report.html.j2"
+OURS = ("runbook-result", "runbook-check", "runbook-summary")  # outputs that the page draws itself, from the journal
+MARKS = {
+    Status.OK: "✓",
+    Status.CHANGED: "●",
+    Status.WOULD_CHANGE: "○",
+    Status.FAILED: "✗",
+    Status.SKIPPED: "–",
+    Status.UNREACHABLE: "⚡",
+}
+
+
+def render(folder: Path) -> str:
+    """The page of the record in `folder`, from its journal and its executed notebooks."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("runbook", "rollout"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"moment": moment, "duration": duration, "slug": slug, "diff_lines": diff_lines}
+    history = History.of(journal.read(folder / journal.NAME))
+    return environment.get_template(TEMPLATE).render(
+        history=history,
+        opened=history.opened,
+        seconds=_seconds(history.started, history.finished),
+        chapters=[_chapter(folder, chapter) for chapter in history.chapters],
+        software=sorted({name for versions in history.versions.values() for name in versions}),
+        marks=MARKS,
+        script=_script(),
+        script_hash=_script_hash(),
+        frame_style=(Path(__file__).parent / "frame.css").read_text(encoding="utf-8"),
+    )
+
+
+# what the template is given
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Something that a cell showed: `html` for a frame, or `source` for an image."""
+
+    title: str
+    html: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A step that changed, would change or failed in the same way on some hosts."""
+
+    step: str
+    status: Status
+    summary: str
+    diff: str
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SectionView:
+    """One section: its history, the table steps x hosts, its changes, and what its cell showed."""
+
+    history: SectionHistory
+    hosts: tuple[str, ...]
+    table: dict[str, dict[str, list[Status]]]
+    changes: tuple[Change, ...]
+    shown: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class ChapterView:
+    """One chapter: its history, its sections, its notebook's file name, and what was shown outside any section."""
+
+    history: ChapterHistory
+    sections: tuple[SectionView, ...]
+    notebook: str | None
+    shown: tuple[Shown, ...]
+
+
+def _chapter(folder: Path, chapter: ChapterHistory) -> ChapterView:
+    path = next(iter(sorted(folder.glob(f"{chapter.number}_*.ipynb"))), None)
+    shown: dict[int | None, list[Shown]] = {}  # by the position of the section; None: outside any
+    for cell in _cells(path) if path else ():
+        owner = next((index for index, section in enumerate(chapter.sections) if cell.ran(section)), None)
+        shown.setdefault(owner, []).extend(cell.shown)
+    return ChapterView(
+        chapter,
+        tuple(_section(section, shown.get(index, ())) for index, section in enumerate(chapter.sections)),
+        path.name if path else None,
+        tuple(shown.get(None, ())),
+    )
+
+
+def _section(section: SectionHistory, shown: Iterable[Shown]) -> SectionView:
+    table: dict[str, dict[str, list[Status]]] = {}
+    for step in section.steps:
+        table.setdefault(step["step"], {}).setdefault(step["host"], []).append(Status(step["status"]))
+    return SectionView(
+        section,
+        tuple(dict.fromkeys(step["host"] for step in section.steps)),
+        table,
+        tuple(_changes(section.steps)),
+        tuple(shown),
+    )
+
+
+def _changes(steps: Iterable[Entry]) -> Iterator[Change]:
+    alike: dict[tuple[str, Status, str, str], list[str]] = {}
+    for step in steps:
+        status, diff = Status(step["status"]), step.get("diff", "")
+        if diff or status not in (Status.OK, Status.SKIPPED):
+            alike.setdefault((step["step"], status, step.get("summary", ""), diff), []).append(step["host"])
+    for key, hosts in alike.items():
+        yield Change(*key, hosts=tuple(hosts))
+
+
+# what cells showed
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A cell that was run, between two moments, and what it showed."""
+
+    started: datetime
+    ended: datetime
+    shown: tuple[Shown, ...]
+
+    def ran(self, section: SectionHistory) -> bool:
+        return bool(section.started) and self.started <= _time(section.started) <= self.ended
+
+
+def _cells(path: Path) -> Iterator[_Cell]:
+    for cell in nbformat.read(path, as_version=4).cells:
+        run = cell.metadata.get("papermill", {})
+        if cell.cell_type == "code" and run.get("start_time") and run.get("end_time"):
+            shown = tuple(_shown(cell))
+            yield _Cell(_time(run["start_time"]), _time(run["end_time"]), shown)
+
+
+def _shown(cell: NotebookNode) -> Iterator[Shown]:
+    title = cell.source.strip().splitlines()[-1] if cell.source.strip() else ""
+    for output in cell.outputs:
+        data: dict[str, Any] = output.get("data", {})
+        if "image/svg+xml" in data:
+            encoded = base64.b64encode(data["image/svg+xml"].encode()).decode()
+            yield Shown(title, source=f"data:image/svg+xml;base64,{encoded}")
+        elif "image/png" in data:
+            yield Shown(title, source=f"data:image/png;base64,{''.join(data['image/png'].split())}")
+        elif "text/html" in data and not any(f'class="{name}"' in data["text/html"] for name in OURS):
+            yield Shown(title, html=data["text/html"])
+
+
+# how things are written
+
+
+def moment(time: str) -> str:
+    """A moment of the journal as people write it: `2026-11-24 21:58:25 UTC`."""
+    return f"{_time(time):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `0.3 s`, `12 s`, `3 min 20 s`, `1 h 5 min`; nothing for none."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def slug(text: str) -> str:
+    """A status or an outcome as the name of a class in the style sheet."""
+    return text.replace(" ", "-")
+
+
+def diff_lines(diff: str) -> list[tuple[str, str]]:
+    """The lines of a diff, each with its kind: `head`, `hunk`, `out`, `in` or `same`."""
+    kinds = {"@": "hunk", "-": "out", "+": "in"}
+    lines = diff.splitlines()
+    heads = 2 if diff.startswith("--- ") else 0  # a diff of named values has no head
+    return [("head" if at < heads else kinds.get(line[:1], "same"), line) for at, line in enumerate(lines)]
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _seconds(start: str, end: str) -> float:
+    return (_time(end) - _time(start)).total_seconds()
+
+
+def _script() -> Markup:
+    return Markup((Path(__file__).parent / "report.js").read_text(encoding="utf-8"))  # ours, and no input in it
+
+
+def _script_hash() -> str:
+    return base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()

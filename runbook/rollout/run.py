@@ -1,0 +1,285 @@
+"""A rollout: chapter after chapter, each notebook in a kernel of its own, up to the first that fails.
+
+What became of a chapter is read from the journal, to which its kernel tells everything. Where the kernel could not tell
+the end (it was killed, ran out of time, left by `sys.exit`), the rollout does, with the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import nbformat
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import CellTimeoutError
+from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from rich.console import Console
+
+from runbook.errors import LockHeld, ParameterError, Problem, SecretError
+from runbook.outcomes import Outcome
+from runbook.paths import upwards
+from runbook.remote.modes import Mode
+from runbook.rollout import engine, files, journal, lock, progress, record
+from runbook.rollout.history import ChapterHistory, History
+from runbook.rollout.journal import Tail
+from runbook.secrets import references
+from runbook.site import Site
+
+CELL_TIMEOUT = 3600
+"""Seconds that one cell may take: every call on hosts has its own deadline, so this only ends what hangs."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KERNEL = "python3"
+STATUSES = {Outcome.FAILED: 1, Outcome.DIED: 1, Outcome.DRIFT: 3}  # the others: 0
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the rollout to end. Like KeyboardInterrupt, no event loop and no `except Exception` keeps it."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"interrupted by {self.signal.name}")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A chapter's notebook: notebooks/NN_name.ipynb."""
+
+    path: Path
+
+    @property
+    def number(self) -> str:
+        """NN, two digits."""
+        return self.path.name[:2]
+
+    @property
+    def name(self) -> str:
+        """What a person reads before the chapter has told its title."""
+        return self.path.stem[3:].replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a rollout ended: its record's folder, and the exit status of the command."""
+
+    folder: Path
+    history: History
+    status: int
+
+    def lines(self) -> list[str]:
+        """What is left to say at the end: what differs or failed, the outcome with its numbers, and the folder."""
+        history = self.history
+        differing = [f"differs: {place}" for place in history.differences]
+        failures = [f"{chapter.number} {chapter.outcome}: {reason}" for chapter, reason in history.failures]
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in history.counts.items())
+        return [*differing, *failures, f"{history.outcome}: {counts}", str(self.folder)]
+
+
+def notebooks_in(folder: Path) -> tuple[Notebook, ...]:
+    """The chapters that there are, in order."""
+    return tuple(Notebook(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")))
+
+
+def chosen(notebooks: Sequence[Notebook], chapters: str | None) -> tuple[Notebook, ...]:
+    """Those that `chapters` names: numbers and ranges, as in `1`, `0-3`, `0,2-4`; all of them without it.
+
+    Raises ParameterError for what is no such list, and for a chapter that does not exist.
+    """
+    if chapters is None and notebooks:
+        return tuple(notebooks)
+    by_number = {int(notebook.number): notebook for notebook in notebooks}
+    there = ", ".join(map(str, by_number)) or "none: name the folder of the notebooks with --notebooks"
+    wanted: set[int] = set()
+    problems = []
+    for part in (chapters or "0").split(","):
+        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
+        if match is None or int(match[1]) > int(match[2] or match[1]):
+            problems.append(
+                _problem("chapters", f"{part!r} is neither a number nor a range", "as in 1 or 0-3 or 0,2-4")
+            )
+            continue
+        asked = range(int(match[1]), int(match[2] or match[1]) + 1)
+        missing = [number for number in asked if number not in by_number]
+        problems += [_problem("chapters", f"there is no chapter {number}", f"there are {there}") for number in missing]
+        wanted.update(asked)
+    if problems:
+        raise ParameterError(problems)
+    return tuple(by_number[number] for number in sorted(wanted))
+
+
+def rollout(
+    site_file: Path,
+    *,
+    chapters: str | None = None,
+    mode: Mode = Mode.PLAN,
+    yes: bool = False,
+    outputs: Path = Path("outputs"),
+    notebooks: Path = Path("notebooks"),
+    cell_timeout: int = CELL_TIMEOUT,
+    console: Console | None = None,
+) -> Finished:
+    """Run the chosen chapters on a site and leave a closed record; progress is shown on `console`.
+
+    To be called in the main thread. Raises, before anything was done, ParameterError (parameter file, chapters, a
+    notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here: the history
+    says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the signal's
+    number.
+    """
+    site = Site.load(site_file)
+    wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
+    parameters = {"site_file": str(site_file), "mode": mode.value, "yes": yes}
+    prepared = [(notebook, _prepared(notebook, parameters)) for notebook in wanted]
+    _know_secrets(site)
+    name = record.new_name(site.name)
+    with contextlib.ExitStack() as stack:
+        site_lock = None
+        if mode is Mode.APPLY:
+            holder = lock.Holder(record.operator(), name, os.getpid(), journal.utc_now())
+            site_lock = stack.enter_context(lock.SiteLock(site, holder))
+        folder = record.begin(outputs, site, mode, name)
+        running = _Rollout(folder, cell_timeout, site_lock)
+        if mode is not Mode.APPLY and (other := lock.holder_in(lock.lock_file(site.name))):
+            running.tell(event="note", text=f"{other} is applying: what is seen here may have changed already")
+        stack.enter_context(_signals())
+        status = 0
+        with progress.shown(folder / journal.NAME, console or Console(stderr=True)) as listener:
+            try:
+                running.run(prepared, {progress.VARIABLE: listener.address})
+            except Interrupted as interrupted:
+                running.tell(event="stopped", reason=str(interrupted))
+                status = 128 + interrupted.signal
+            except LockHeld as held:
+                running.tell(event="stopped", reason=held.message)
+            except Exception as error:  # none that is expected: the record tells it, and so does the traceback
+                running.tell(event="stopped", reason=f"{type(error).__name__}: {error}")
+                raise
+            finally:
+                _ignore_signals()  # what began to close a record ends it
+                running.close()
+                record.close(folder)
+    history = record.history_of(folder)
+    return Finished(folder, history, status or STATUSES.get(history.outcome, 0))
+
+
+class _Rollout:
+    """One rollout under way."""
+
+    def __init__(self, folder: Path, cell_timeout: int, site_lock: lock.SiteLock | None) -> None:
+        self._folder = folder
+        self._cell_timeout = cell_timeout
+        self._lock = site_lock
+        self._journal = record.journal_of(folder)
+        self._tail = Tail(self._journal.path)
+
+    def tell(self, **event: Any) -> None:
+        self._journal.append(event)
+
+    def close(self) -> None:
+        self._journal.close()
+
+    def run(self, prepared: Sequence[tuple[Notebook, NotebookNode]], environment: dict[str, str]) -> None:
+        for notebook, nb in prepared:
+            if self._lock is not None:
+                self._lock.renew()
+            if self._chapter(notebook, nb, environment) in (Outcome.FAILED, Outcome.DIED):
+                return
+
+    def _chapter(self, notebook: Notebook, nb: NotebookNode, environment: dict[str, str]) -> Outcome:
+        self._tail.read()  # what is new from here on is of this chapter
+        output = self._folder / notebook.path.name
+        reason = None
+        try:
+            engine.RunbookEngine.execute_notebook(
+                nb,
+                KERNEL,
+                str(output),
+                progress_bar=False,
+                execution_timeout=self._cell_timeout,
+                env={**os.environ, **environment, record.VARIABLE: str(self._folder.absolute())},
+            )
+        except (CellTimeoutError, RuntimeError, NoSuchKernel) as error:
+            reason = str(error)  # only where no cell could be run: else the notebook's metadata say it better
+        finally:
+            chapter = self._judged(notebook, nb.metadata.papermill.get("stopped", reason))
+            _put_banner(nb, chapter)
+            files.replace(output, engine.text_of(nb))
+        return chapter.outcome
+
+    def _judged(self, notebook: Notebook, stopped: str | None) -> ChapterHistory:
+        """The chapter as the journal tells it, which is told its end where the kernel could not tell it."""
+        history = History.of(self._tail.read())
+        chapter = history.chapters[-1] if history.chapters else ChapterHistory(notebook.number, notebook.name)
+        if not chapter.finished:
+            chapter.judge()
+            if chapter.outcome is Outcome.DIED:
+                chapter.reason = stopped or "the notebook ended without the cell that finishes the chapter"
+            self.tell(
+                event="chapter_finished",
+                chapter=chapter.number,
+                section=None,
+                title=chapter.title,
+                outcome=chapter.outcome,
+                reason=chapter.reason,
+                told_by="rollout",
+            )
+        return chapter
+
+
+def _prepared(notebook: Notebook, parameters: dict[str, Any]) -> NotebookNode:
+    """A notebook with its parameters put in; ParameterError where it does not have them."""
+    nb: NotebookNode = load_notebook_node(str(notebook.path))
+    nb.metadata.papermill["input_path"] = str(notebook.path)
+    engine.refuse_unknown(nb, parameters)
+    parameterized: NotebookNode = parameterize_notebook(nb, parameters, kernel_name=KERNEL, language="python")
+    return parameterized
+
+
+def _know_secrets(site: Site) -> None:
+    """Let this process mask the site's secrets in what kernels print."""
+    for reference in references(site.model_dump()):
+        # what cannot be resolved here cannot be in a kernel either, whose environment is the same
+        with contextlib.suppress(SecretError):
+            reference.resolve()
+
+
+def _put_banner(nb: NotebookNode, chapter: ChapterHistory) -> None:
+    """Say at the top of an executed notebook how it ended, whatever its cells look like."""
+    kind = {Outcome.FAILED: "danger", Outcome.DIED: "danger", Outcome.DRIFT: "warning"}.get(chapter.outcome, "success")
+    reason = f"<br>{html.escape(chapter.reason)}" if chapter.reason else ""
+    text = f'<div class="alert alert-{kind}"><b>Chapter {chapter.number}: {chapter.outcome}</b>{reason}</div>'
+    banner = nbformat.v4.new_markdown_cell(text, metadata={"tags": ["runbook-outcome"]})
+    nb.cells.insert(0, banner)
+
+
+def _problem(field: str, message: str, remedy: str) -> Problem:
+    return Problem(Path("command line"), 0, field, message, remedy)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Raise Interrupted for the first signal that asks for the end; the others find it coming already."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _ignore_signals()
+        raise Interrupted(number)
+
+    before = {one: signal.signal(one, interrupt) for one in SIGNALS}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _ignore_signals() -> None:
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
