@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 class Evidence:
     """Whether a claim holds at this moment, why (one or a few lines), and the table that shows it, if there is one.
 
-    `remedy` says what to do where it does not hold.
+    `remedy` says what to do where it does not hold; `hopeless` says that waiting will not make it hold.
     """
 
     holds: bool
     text: str
     table: pd.DataFrame | None = None
     remedy: str | None = None
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def check(
 
     In apply mode for up to `deadline` seconds, every `interval` seconds, and CheckFailed is raised where it still does
     not hold; in verify mode for a tenth of that; in plan mode once. In both the result says whether it holds. A named
-    error that `probe` raises counts as evidence against the claim.
+    error that `probe` raises counts as evidence against the claim. Hopeless evidence ends the waiting.
     """
     started = time.monotonic()
     patience = {Mode.APPLY: deadline, Mode.VERIFY: deadline / 10, Mode.PLAN: 0.0}[mode]
@@ -95,7 +96,7 @@ def check(
         emit(event="progress", host="", step=f"waiting up to {left:.0f} s for: {name} ({text})", done=0, total=0)
 
     polling: tenacity.Retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda evidence: not evidence.holds),
+        retry=tenacity.retry_if_result(lambda evidence: not evidence.holds and not evidence.hopeless),
         stop=tenacity.stop_after_delay(patience),
         wait=tenacity.wait_fixed(interval),
         before_sleep=tell,

@@ -1,0 +1,70 @@
+"""Questions in sh that several services and the preflight ask of a host: who listens at a port, what a process is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COMMAND_OF = r"""
+command_of() { tr '\0\n' '  ' < "/proc/$1/cmdline" 2>/dev/null | sed 's/ *$//'; }
+"""
+"""Defines `command_of PID`: the command line of a process, nothing where it does not live (or is the kernel's)."""
+
+# Local address and port are the fourth field of both; ss names a process as users:(("java",pid=12,fd=3)), in CentOS
+# 7.2 still as users:(("java",12,3)), and netstat as 12/java.
+_LISTENERS = r"""
+{ ss -ltnp 2>/dev/null || netstat -ltnp 2>/dev/null || echo '? ? ? :unknown'; } | awk '
+  { n = split($4, part, ":"); port = part[n]; pid = "" }
+  port == "unknown" { print "unknown" }
+  port !~ /^[0-9]+$/ { next }
+  match($0, /pid=[0-9]+/) { pid = substr($0, RSTART + 4, RLENGTH - 4) }
+  pid == "" && match($0, /",[0-9]+,/) { pid = substr($0, RSTART + 2, RLENGTH - 3) }
+  pid == "" && match($0, / [0-9]+\//) { pid = substr($0, RSTART + 1, RLENGTH - 2) }
+  { print port, pid }' | sort -u | while read -r port pid; do
+  echo "listen=$port ${pid:-?} $(command_of "$pid")"
+done
+"""
+LISTENERS = COMMAND_OF + _LISTENERS
+"""Prints a line `listen=PORT PID COMMAND` for every process that listens at a TCP port, whatever the address.
+
+PID is `?` where the system does not tell (not asked as root, a port of the kernel); `listen=unknown ? ` where the host
+has neither ss nor netstat.
+"""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A process that listens at a TCP port; `pid` is None where the system does not tell."""
+
+    port: int
+    pid: int | None
+    command: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid or '?'} ({shortened(self.command) or 'a process that is not known'})"
+
+
+def listeners(output: str) -> tuple[Listener, ...] | None:
+    """The listeners that LISTENERS printed; None where the host could not tell."""
+    found = []
+    for line in values(output, "listen"):
+        port, pid, command = (*line.split(" ", 2), "")[:3]
+        if port == "unknown":
+            return None
+        found.append(Listener(int(port), int(pid) if pid.isdecimal() else None, command))
+    return tuple(found)
+
+
+def values(output: str, key: str) -> tuple[str, ...]:
+    """What follows `key=` in each line of a probe's output that begins with it, in order."""
+    prefix = f"{key}="
+    return tuple(line[len(prefix) :] for line in output.splitlines() if line.startswith(prefix))
+
+
+def shortened(command: str, length: int = 80) -> str:
+    """A command line that fits a sentence: a Java program's class instead of its class path, and cut to `length`."""
+    words: Iterable[str] = command.split()
+    if command.partition(" ")[0].rpartition("/")[2] == "java":
+        words = ["java", *(word for word in list(words)[1:] if not word.startswith("-") and ".jar" not in word)]
+    text = " ".join(words)
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,402 @@
+"""What ZooKeeper's members say, and what follows from it for the ensemble.
+
+Asked in two ways: by four-letter words, which a member answers even while it serves nobody, and through kazoo, as
+clients ask. What must hold of an ensemble are pure functions of what its members said (`Ensemble`).
+
+Sources: ZooKeeper's Administrator's Guide ("ZooKeeper Commands: The Four Letter Words") of 3.4.6 and 3.8.0, and the
+answers of real members in tests/payloads/zookeeper-*. Formats differ between the two versions where the parsers say so.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pandas as pd
+from kazoo.client import KazooClient
+from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError
+from kazoo.handlers.threading import KazooTimeoutError
+
+from runbook.errors import (
+    ConnectionCut,
+    EndpointTimeout,
+    EndpointUnreachable,
+    NotReady,
+    ServiceError,
+    UnexpectedAnswer,
+)
+from runbook.remote.checks import Evidence
+from runbook.site import HostParameters, Site
+from runbook.views.tables import Table
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT = 3.0
+"""Seconds that a member may take to answer a four-letter word; a healthy one takes milliseconds."""
+
+OWN = "/runbook"
+"""The znode below which the runbook keeps its own."""
+
+FRESH = 5
+"""Znodes of a member that nobody has written to: 4 in ZooKeeper 3.4.6, 5 in 3.8.0, all ZooKeeper's own."""
+
+
+def server_lines(site: Site) -> dict[str, str]:
+    """What zoo.cfg says of each member (2.2.2): where followers connect to it, and where it takes part in elections."""
+    zookeeper = site.zookeeper
+    return {
+        f"server.{host.myid}": f"{host.address}:{zookeeper.quorum_port}:{zookeeper.election_port}"
+        for host in site.having("zookeeper")
+    }
+
+
+# asking one member
+
+
+def four_letter_word(address: str, port: int, word: str, timeout: float = ANSWER_TIMEOUT) -> str:
+    """The answer of the ZooKeeper at `address` to `ruok`, `srvr`, `mntr`, `stat`, `conf` or `envi`.
+
+    `timeout` is in seconds, for everything. Raises EndpointUnreachable, EndpointTimeout, ConnectionCut, NotReady for a
+    member that runs without being part of a quorum, and UnexpectedAnswer where the word is not allowed.
+    """
+    place = f"ZooKeeper at {address}:{port}"
+    until = time.monotonic() + timeout
+    received = b""
+    try:
+        with socket.create_connection((address, port), timeout) as connection:
+            connection.sendall(word.encode())
+            while True:
+                connection.settimeout(max(0.01, until - time.monotonic()))
+                if not (piece := connection.recv(1 << 16)):
+                    break
+                received += piece
+    except TimeoutError as error:
+        raise EndpointTimeout(
+            f"{place} did not answer `{word}` within {timeout:g} s",
+            f"see that the network lets this machine reach port {port}, and that the host is not overloaded",
+        ) from error
+    except ConnectionRefusedError as error:
+        raise EndpointUnreachable(f"{place} does not listen", "start it (1.2), or ask the diagnosis (1.3)") from error
+    except ConnectionError as error:
+        raise ConnectionCut(f"{place} cut the connection: {error.strerror}", "look at its log (1.2)") from error
+    except OSError as error:
+        raise EndpointUnreachable(
+            f"{place} cannot be reached: {error.strerror or error}", "check the address and the network"
+        ) from error
+    answer = received.decode(errors="replace")
+    if "not currently serving requests" in answer:
+        raise NotReady(f"{place} runs, and is not part of a quorum", "see that a majority of the members runs (1.3)")
+    if "not in the whitelist" in answer:
+        raise UnexpectedAnswer(
+            f"{place} does not allow `{word}`", f"allow it: 4lw.commands.whitelist=srvr,ruok,mntr,{word} in zoo.cfg"
+        )
+    if not answer:
+        raise ConnectionCut(f"{place} ended the connection without an answer", "look at its log (1.2)")
+    return answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a serving member says of itself. Latencies are in milliseconds since it started (or was reset)."""
+
+    version: str
+    mode: str
+    zxid: int
+    connections: int
+    znodes: int
+    latency: tuple[float, float, float]
+    """Least, mean, greatest."""
+
+    @property
+    def epoch(self) -> int:
+        """The reign: how often a leader was elected before the last change (the upper half of the zxid)."""
+        return self.zxid >> 32
+
+
+def parse_srvr(text: str) -> Answer:
+    """The answer to `srvr`, or to `stat`, which has the clients' connections besides.
+
+    The mean latency is whole in 3.4.6 and has a fraction in 3.8. Raises UnexpectedAnswer for any other text.
+    """
+    said = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    try:
+        least, mean, most = said["Latency min/avg/max"].split("/")
+        return Answer(
+            version=said["Zookeeper version"].partition(",")[0],
+            mode=said["Mode"],
+            zxid=int(said["Zxid"], 16),
+            connections=int(said["Connections"]),
+            znodes=int(said["Node count"]),
+            latency=(float(least), float(mean), float(most)),
+        )
+    except (KeyError, ValueError) as error:
+        raise UnexpectedAnswer(
+            f"this is not an answer of ZooKeeper to `srvr`: {text[:200]!r}",
+            "see that nothing else listens at zookeeper.client_port",
+        ) from error
+
+
+def parse_mntr(text: str) -> dict[str, str]:
+    """The answer to `mntr` by name, without the prefix `zk_`: `server_state`, `synced_followers`, …
+
+    3.4.6 has some twenty names and 3.8 hundreds, of which one was renamed: `learners`, here `followers` as well.
+    """
+    said = dict(line.removeprefix("zk_").split("\t", 1) for line in text.splitlines() if "\t" in line)
+    if "learners" in said:
+        said.setdefault("followers", said["learners"])
+    return said
+
+
+# the ensemble
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member as it is seen from here: what it answers, or the `problem` that kept it from answering.
+
+    `runs` says that it answers at all: a member without a quorum does, and serves nobody. `followers` and `synced`
+    (followers that have all that was committed) are the leader's; None of any other.
+    """
+
+    host: str
+    answer: Answer | None = None
+    runs: bool = True
+    followers: int | None = None
+    synced: int | None = None
+    problem: str = ""
+
+    @property
+    def mode(self) -> str:
+        """leader, follower, observer, standalone, `not serving` or `no answer`."""
+        if self.answer is not None:
+            return self.answer.mode
+        return "not serving" if self.runs else "no answer"
+
+    @classmethod
+    def ask(cls, host: HostParameters, port: int) -> Member:
+        """How the member on `host` stands at this moment. Raises nothing: what is wrong is part of the answer."""
+        try:
+            answer = parse_srvr(four_letter_word(host.address, port, "srvr"))
+        except ServiceError as error:
+            return cls(host.name, runs=isinstance(error, NotReady | UnexpectedAnswer), problem=error.message)
+        if answer.mode != "leader":
+            return cls(host.name, answer)
+        try:
+            monitored = parse_mntr(four_letter_word(host.address, port, "mntr"))
+        except ServiceError as error:
+            return cls(host.name, answer, problem=error.message)
+        # Asked a moment later, when it may lead no longer: then it has no followers.
+        return cls(
+            host.name,
+            answer,
+            followers=int(monitored.get("followers", 0)),
+            synced=int(monitored.get("synced_followers", 0)),
+        )
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """All members at one moment, and what can be said of them together."""
+
+    members: tuple[Member, ...]
+
+    @classmethod
+    def ask(cls, site: Site) -> Ensemble:
+        """Ask every member of a site, at once."""
+        hosts = site.having("zookeeper")
+        return cls(tuple(_each(lambda host: Member.ask(host, site.zookeeper.client_port), hosts)))
+
+    @property
+    def majority(self) -> int:
+        """How many members must agree: more than half of all that are configured, running or not."""
+        return len(self.members) // 2 + 1
+
+    @property
+    def leaders(self) -> list[Member]:
+        """Those that lead: one in a healthy ensemble. A single member, which runs `standalone`, leads itself."""
+        leading = ("leader", "standalone") if len(self.members) == 1 else ("leader",)
+        return [member for member in self.members if member.mode in leading]
+
+    @property
+    def followers(self) -> list[Member]:
+        """Those that follow."""
+        return [member for member in self.members if member.mode == "follower"]
+
+    def __getitem__(self, host: str) -> Member:
+        return next(member for member in self.members if member.host == host)
+
+    def led(self) -> Evidence:
+        """Whether there is one leader that has brought every follower up to date."""
+        if len(self.leaders) != 1:
+            leading = ", ".join(member.host for member in self.leaders) or "nobody"
+            return self._evidence(False, f"{leading} leads", "see which members run, and ask the diagnosis (1.3)")
+        leader = self.leaders[0]
+        if leader.problem:
+            return self._evidence(False, f"{leader.host} leads: {leader.problem}", "let it answer `mntr`")
+        synced, following = leader.synced or 0, len(self.followers)
+        text = f"{leader.host} leads, {synced} of {following} followers are in sync"
+        return self._evidence(synced >= following, text, "wait: a follower that lags loads what it missed")
+
+    def complete(self) -> Evidence:
+        """Whether every member answers and serves."""
+        missing = [member for member in self.members if member.answer is None]
+        text = "; ".join(f"{member.host}: {member.problem}" for member in missing)
+        return self._evidence(not missing, text or f"all {len(self.members)} serve", "ask the diagnosis (1.3)")
+
+    def can_spare(self, host: str) -> Evidence:
+        """Whether stopping the member on `host` leaves a quorum, or takes none away."""
+        member = self[host]
+        if not member.runs:
+            return self._evidence(True, f"{host} does not run: starting it costs nothing")
+        if len(self.members) == 1:
+            return self._evidence(True, f"{host} is the only member: nothing serves while it restarts")
+        if member.mode == "standalone":
+            return self._can_join(member)
+        if not self.leaders and not self.followers:
+            return self._evidence(True, "no member serves: there is no quorum to lose")
+        if not self.leaders:
+            return self._evidence(False, "the members are electing a leader", "wait until there is one")
+        synced = self.leaders[0].synced or 0
+        left = synced if member in self.leaders else synced + 1 - (member in self.followers)
+        return self._evidence(
+            left >= self.majority,
+            f"{left} members serve in sync without {host}, {self.majority} are needed",
+            "start the members that do not run, and wait until they are in sync",
+        )
+
+    def _can_join(self, member: Member) -> Evidence:
+        """A member that ran by itself brings its data along: it may, when no other has data that would be lost."""
+        with_data = [one.host for one in self.members if one.answer and one.answer.znodes > FRESH]
+        if not with_data or with_data == [member.host]:
+            return self._evidence(True, f"{member.host} runs by itself, and no other member has data")
+        return Evidence(
+            False,
+            f"{member.host} runs by itself, and {', '.join(with_data)} have data, of which one history would remain",
+            self.table().frame,
+            "decide whose data counts; on the others stop ZooKeeper (zkServer.sh stop) and move version-2 away",
+            hopeless=True,
+        )
+
+    def is_back(self, host: str) -> Evidence:
+        """Whether the member on `host`, just started, does its part, so that the next one may be touched.
+
+        Before a majority runs nobody can serve: then it is enough that it runs.
+        """
+        member, running = self[host], [one for one in self.members if one.runs]
+        if not member.runs:
+            return self._evidence(False, member.problem, "ask the diagnosis (1.3)")
+        if len(running) < self.majority:
+            text = f"{host} runs and waits: {len(running)} of the {self.majority} members that a quorum takes run"
+            return self._evidence(True, text)
+        if member.answer is None:
+            return self._evidence(False, member.problem, "ask the diagnosis (1.3)")
+        return self.led()
+
+    def order(self, hosts: Sequence[HostParameters]) -> list[HostParameters]:
+        """In which order to touch members: the one that ran by itself with data, those that do not run, then
+        followers, and last the leader, so that it is elected anew once."""
+        modes = {"standalone": 0, "no answer": 1, "not serving": 2, "observer": 3, "follower": 3, "leader": 4}
+
+        def rank(host: HostParameters) -> int:
+            member = self[host.name]
+            fresh = member.answer is None or member.answer.znodes <= FRESH
+            return 1 if member.mode == "standalone" and fresh else modes.get(member.mode, 3)
+
+        return sorted(hosts, key=rank)
+
+    def table(self) -> Table:
+        """The members, a row each."""
+        columns = [*COLUMNS, *(["problem"] if any(member.problem for member in self.members) else [])]
+        rows = []
+        for member in self.members:
+            answer = member.answer
+            row: dict[str, object] = dict.fromkeys(columns, "")
+            row |= {"host": member.host, "mode": member.mode}
+            if answer is not None:
+                row |= {
+                    "zxid": f"{answer.zxid:#x}",
+                    "epoch": answer.epoch,
+                    "connections": answer.connections,
+                    "znodes": answer.znodes,
+                    "latency (ms)": " / ".join(f"{value:g}" for value in answer.latency),
+                    "version": answer.version,
+                }
+            if member.followers is not None:
+                row |= {"followers": member.followers, "synced": member.synced}
+            if member.problem:
+                row["problem"] = member.problem
+            rows.append(row)
+        frame = pd.DataFrame(rows, columns=columns, dtype=object)
+        return Table(frame, f"ZooKeeper: {len(self.members)} members", states=("mode",))
+
+    def _evidence(self, holds: bool, text: str, remedy: str | None = None) -> Evidence:
+        return Evidence(holds, text, self.table().frame, remedy)
+
+
+COLUMNS = [
+    *("host", "mode", "zxid", "epoch", "connections", "followers", "synced"),
+    *("znodes", "latency (ms)", "version"),
+]
+
+
+# kazoo
+
+
+_quiet = logging.getLogger("runbook.kazoo")
+_quiet.addHandler(logging.NullHandler())  # what kazoo logs of lost connections reaches the caller as an error
+
+
+@contextmanager
+def session(address: str, port: int, timeout: float = 10.0) -> Iterator[KazooClient]:
+    """A session with one member, ended afterwards. Raises NotReady where none is given within `timeout` seconds, and
+    ServiceError for what goes wrong inside."""
+    place = f"ZooKeeper at {address}:{port}"
+    client = KazooClient(f"{address}:{port}", timeout=timeout, logger=_quiet)
+    try:
+        try:
+            client.start(timeout)
+        except KazooTimeoutError as error:
+            raise NotReady(f"{place} gave no session within {timeout:g} s", "see that a majority runs (1.3)") from error
+        yield client
+    except KazooException as error:
+        raise ServiceError(f"{place}: {type(error).__name__} {error}".rstrip(), "look at its log (1.2)") from error
+    finally:
+        client.stop()
+        client.close()
+
+
+def written_and_read(site: Site) -> Evidence:
+    """Whether what is written through each member is read through the next: temporary znodes, removed at the end."""
+    hosts = site.having("zookeeper")
+    rows = []
+    with ExitStack() as sessions:
+        clients = {host: sessions.enter_context(session(host.address, site.zookeeper.client_port)) for host in hosts}
+        sessions.callback(_remove_own, clients[hosts[0]])
+        for writer, reader in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
+            path, token, began = f"{OWN}/check-{uuid.uuid4().hex}", uuid.uuid4().bytes, time.monotonic()
+            clients[writer].create(path, token, ephemeral=True, makepath=True)
+            clients[reader].sync(path)  # a reader may lag behind: sync is the promise that it does not
+            found, _ = clients[reader].get(path)
+            clients[writer].delete(path)
+            state = "✓ the same" if found == token else "✗ something else"
+            rows.append((writer.name, reader.name, state, round(1000 * (time.monotonic() - began), 1)))
+    table = pd.DataFrame(rows, columns=["written through", "read through", "read", "milliseconds"])
+    holds = all(state.startswith("✓") for _, _, state, _ in rows)
+    return Evidence(holds, f"{len(rows)} znodes written and read", table, "ask the diagnosis (1.3)")
+
+
+def _remove_own(client: KazooClient) -> None:
+    with suppress(NotEmptyError, NoNodeError):  # a rollout's lock may be in it
+        client.delete(OWN)
+
+
+def _each(action: Callable[[HostParameters], T], hosts: Sequence[HostParameters]) -> list[T]:
+    with ThreadPoolExecutor(max_workers=len(hosts) or 1, thread_name_prefix="zookeeper") as pool:
+        return list(pool.map(action, hosts))
