@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 COMMAND_OF = r"""
-command_of() { tr '\0\n' '  ' < "/proc/$1/cmdline" 2>/dev/null | sed 's/ *$//'; }
+command_of() { tr '\0\n' '  ' 2>/dev/null < "/proc/$1/cmdline" | sed 's/ *$//'; }
 """
 """Defines `command_of PID`: the command line of a process, nothing where it does not live (or is the kernel's)."""
 

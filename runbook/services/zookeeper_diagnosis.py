@@ -45,9 +45,7 @@ def pid_file(site: Site) -> str:
 _PROBE = r"""
 conf={conf}; wanted={data}; logs={logs}; pids={pids}
 echo "now=$(date +%s)"
-for p in /proc/[0-9]*; do
-  case $(tr '\0' ' ' < "$p/cmdline" 2>/dev/null) in *java*{process}*) echo "runs=${{p#/proc/}}";; esac
-done
+grep -l '{process}' /proc/[0-9]*/cmdline 2>/dev/null | sed 's,/proc/\([0-9]*\).*,runs=\1,'
 if [ -e "$pids" ]; then
   pid=$(head -c 20 "$pids" | tr -cd '0-9'); echo "pidfile=$pid"
   [ -n "$pid" ] && [ -d "/proc/$pid" ] && echo "pidprocess=$(command_of "$pid")"
@@ -95,7 +93,7 @@ def probe(site: Site) -> str:
         data=quote(zookeeper.data_dir),
         logs=quote(zookeeper.log_dir),
         pids=quote(pid_file(site)),
-        process=PROCESS,
+        process=f"[{PROCESS[0]}]{PROCESS[1:]}",  # a pattern that does not match grep's own command line
     )
 
 
@@ -237,17 +235,19 @@ def _configuration(site: Site, seen: Seen, everywhere: Mapping[str, Seen]) -> It
         return
     zookeeper = site.zookeeper
     wanted = server_lines(site)
-    differing = []
-    for key in sorted({*wanted, *seen.servers}):
-        # 3.5 and later accept `:participant` and `;PORT` after what 3.4 knows
-        have = re.sub(r"(:participant)?(;.*)?$", "", seen.servers.get(key, ""))
-        if have != wanted.get(key, ""):
-            others = [name for name, one in everywhere.items() if one.servers.get(key) != seen.servers.get(key)]
-            has = f"{key}={seen.servers[key]}" if key in seen.servers else f"no {key}"
-            agree = f"; {', '.join(others)} differ" if others else "; all hosts have it so"
-            differing.append(f"{path} has {has}, and should have {wanted.get(key, 'none')}{agree}")
-    if differing:
-        yield Finding(host, "the list of members is wrong", "\n".join(differing), "apply 2.2.2, then restart (1.2)")
+    # 3.5 and later accept `:participant` and `;PORT` after what 3.4 knows
+    have = {key: re.sub(r"(:participant)?(;.*)?$", "", value) for key, value in seen.servers.items()}
+    wrong = [f"lacks {', '.join(sorted(wanted.keys() - have.keys()))}"] if wanted.keys() - have.keys() else []
+    for key, value in have.items():
+        if value != wanted.get(key):
+            others = [name for name, one in everywhere.items() if one.servers.get(key) != seen.servers[key]]
+            wrong.append(
+                f"has {key}={value} and should have {wanted.get(key, 'none such')}"
+                + (f" (as {', '.join(others)})" if others else "")
+            )
+    if wrong:
+        evidence = f"{path} {'; '.join(wrong)}"
+        yield Finding(host, "the list of members is wrong", evidence, "apply 2.2.2, then restart (1.2)")
     for key, value in {"dataDir": zookeeper.data_dir, "clientPort": str(zookeeper.client_port)}.items():
         if seen.config.get(key) != value:
             evidence = f"{path} has {key}={seen.config.get(key, '')}, the parameters say {value}"

@@ -1,0 +1,336 @@
+"""Why a ZooKeeper does not start: the probe run for real on folders as real ones leave them, and what follows.
+
+Processes and ports are not this machine's but the test's: of what the probe prints, those lines are put in their place.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from zookeeper_payloads import PAYLOADS, said, site
+
+from runbook.errors import HostUnreachable
+from runbook.remote.hosts import Output
+from runbook.services.findings import Finding
+from runbook.services.zookeeper_diagnosis import PROCESS, diagnose, probe
+from runbook.services.zookeeper_ensemble import server_lines
+from runbook.site import Site
+
+JAVA = (
+    f"java -cp /etc/zookeeper/conf:/usr/share/java/zookeeper.jar org.apache.zookeeper.server.quorum.{PROCESS} zoo.cfg"
+)
+
+
+class Host:
+    """The third of three members, in a folder; `processes` and `listening` are what the host would say of itself."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.processes: dict[int, str] = {}
+        self.listening: list[str] = []
+        self.conf, self.data, self.logs = (root / name for name in ("conf", "data", "logs"))
+        for folder in (self.conf, self.data, self.logs):
+            folder.mkdir()
+        names = {"conf_dir": self.conf, "data_dir": self.data, "log_dir": self.logs, "pid_dir": self.data}
+        plain = site()
+        zookeeper = plain.zookeeper.model_copy(update={name: str(path) for name, path in names.items()})
+        self.site: Site = plain.model_copy(update={"zookeeper": zookeeper})
+        self.zoo_cfg = self.conf / "zoo.cfg"
+        lines = [f"{key}={value}" for key, value in server_lines(self.site).items()]
+        self.zoo_cfg.write_text("\n".join(["# comment", "", f"dataDir={self.data}", "clientPort=2181", *lines, ""]))
+        (self.data / "myid").write_text("3\n")
+        self.version_2 = self.data / "version-2"
+        shutil.copytree(PAYLOADS / "zookeeper-3.8" / "version-2", self.version_2)
+
+    def log(self, case: str) -> None:
+        """What a real ZooKeeper logged in a case of tests/payloads/zookeeper-3.8/logs."""
+        for suffix in ("log", "out"):
+            source = PAYLOADS / "zookeeper-3.8" / "logs" / f"{case}.{suffix}"
+            if source.exists():
+                shutil.copy(source, self.logs / f"zookeeper-root-server-node3.{suffix}")
+
+    def ask(self, shell: str = "sh") -> Output:
+        done = subprocess.run([shell, "-s"], input=probe(self.site), text=True, capture_output=True, check=False)
+        assert done.stderr == ""
+        ours = [line for line in done.stdout.splitlines() if not line.startswith(("runs=", "listen=", "pidprocess="))]
+        ours += [f"runs={pid}" for pid, command in self.processes.items() if PROCESS in command]
+        ours += [f"listen={line}" for line in self.listening]
+        for line in done.stdout.splitlines():
+            if line.startswith("pidfile=") and (command := self.processes.get(int(line[8:] or 0))):
+                ours.append(f"pidprocess={command}")
+        return Output("\n".join(ours), "", done.returncode)
+
+    def found(self, serving: bool = False, others: dict[str, Output] | None = None) -> list[Finding]:
+        """The findings on this host, which serves or not; the others are well and serve, unless given."""
+        outputs = {**(others or {}), "node3": self.ask()}
+        well = {"node1", "node2"} if others is None else set()
+        return list(diagnose(self.site, outputs, frozenset(well | ({"node3"} if serving else set()))).of("node3"))
+
+    def causes(self, serving: bool = False) -> list[str]:
+        return [finding.cause for finding in self.found(serving)]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_nothing_is_found_where_all_is_well(host: Host, shell: str) -> None:
+    host.processes = {7: JAVA}
+    (host.data / "zookeeper_server.pid").write_text("7")
+    host.listening = [f"2181 7 {JAVA}", f"3888 7 {JAVA}"]
+    output = host.ask(shell)
+    assert output.ok
+    assert list(diagnose(host.site, {"node3": output}, frozenset({"node3"}))) == []
+
+
+def test_one_that_was_never_started_is_told_to_be_started(host: Host) -> None:
+    assert host.causes() == ["ZooKeeper does not run"]
+
+
+def test_a_pid_file_whose_process_is_gone(host: Host) -> None:
+    (host.data / "zookeeper_server.pid").write_text("4711")
+    (finding,) = host.found()
+    assert finding.cause == "stale pid file: its process is gone"
+    assert "4711" in finding.evidence
+
+
+def test_a_pid_file_whose_number_another_process_has(host: Host) -> None:
+    (host.data / "zookeeper_server.pid").write_text("4711\n")
+    host.processes = {4711: "sleep 600"}
+    (finding,) = host.found()
+    assert finding.cause == "stale pid file: another process has its number now"
+    assert "4711, which is `sleep 600`" in finding.evidence
+    assert finding.remedy.startswith(f"rm {host.data}/zookeeper_server.pid ")
+    assert "no zkServer.sh stop" in finding.remedy
+
+
+@pytest.mark.parametrize("content", [None, "4711", ""])
+def test_a_zookeeper_that_its_pid_file_does_not_name(host: Host, content: str | None) -> None:
+    if content is not None:
+        (host.data / "zookeeper_server.pid").write_text(content)
+    host.processes = {7: JAVA}
+    (finding,) = host.found(serving=True)
+    assert finding.cause == "the pid file does not name the ZooKeeper that runs"
+    assert finding.remedy == f"echo 7 > {host.data}/zookeeper_server.pid"
+
+
+def test_myid_missing(host: Host) -> None:
+    (host.data / "myid").unlink()
+    host.log("myid-missing")
+    (finding,) = host.found()
+    assert finding.cause == "myid is missing"
+    assert f"echo 3 > {host.data}/myid" in finding.remedy
+
+
+def test_myid_in_the_conf_folder_as_2_2_1_has_it(host: Host) -> None:
+    (host.data / "myid").rename(host.conf / "myid")
+    (finding,) = host.found()
+    assert finding.cause == "myid is in the wrong folder"
+    assert f"{host.conf}/myid holds 3, and ZooKeeper reads {host.data}/myid" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("content", "evidence"),
+    [
+        ("1\n", "holds 1, which is the member at 198.51.100.11; this host is server.3"),
+        ("9\n", "holds 9, which no server line of zoo.cfg has"),
+        ("abc", "holds abc, which no server line of zoo.cfg has"),
+        ("", "holds nothing"),
+    ],
+)
+def test_myid_wrong(host: Host, content: str, evidence: str) -> None:
+    (host.data / "myid").write_text(content)
+    (finding,) = host.found()
+    assert finding.cause == "myid is wrong"
+    assert evidence in finding.evidence
+
+
+def empty_log(host: Host) -> None:
+    (host.version_2 / "log.100000001").write_bytes(b"")
+    host.log("log-empty")
+
+
+def no_log_at_all(host: Host) -> None:
+    (host.version_2 / "log.100000001").write_bytes(b"garbage")
+
+
+def snapshots_cut(host: Host) -> None:
+    for path in host.version_2.glob("snapshot.*"):
+        path.write_bytes(path.read_bytes()[:300])
+
+
+def epoch_empty(host: Host) -> None:
+    (host.version_2 / "acceptedEpoch").write_bytes(b"")
+
+
+def crc(host: Host) -> None:
+    host.log("log-crc")
+
+
+def no_snapshot(host: Host) -> None:
+    for path in host.version_2.glob("snapshot.*"):
+        path.unlink()
+    host.log("no-snapshot")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "evidence"),
+    [
+        (empty_log, "log.100000001 is empty"),
+        (no_log_at_all, "log.100000001 does not begin as a transaction log does"),
+        (snapshots_cut, "snapshot.0 is not a whole snapshot"),
+        (epoch_empty, "acceptedEpoch is empty"),
+        (crc, "CRC check failed"),
+        (no_snapshot, "No snapshot found, but there are log entries"),
+    ],
+)
+def test_damaged_data(host: Host, spoil: Callable[[Host], None], evidence: str) -> None:
+    spoil(host)
+    (finding,) = host.found()
+    assert finding.cause == "the data on disk are damaged"
+    assert evidence in finding.evidence
+    assert f"mv {host.data}/version-2 {host.data}/version-2.damaged" in finding.remedy
+    assert finding.remedy.startswith("a quorum serves without it")
+
+
+def test_damaged_data_are_not_moved_away_while_no_quorum_serves(host: Host) -> None:
+    empty_log(host)
+    (finding,) = host.found(others={})
+    assert finding.remedy.startswith("no quorum serves, so this may be the only copy")
+
+
+def test_one_damaged_snapshot_is_borne_while_another_is_whole(host: Host) -> None:
+    (host.version_2 / "snapshot.100000000").write_bytes(b"")
+    assert host.causes() == ["ZooKeeper does not run"]
+
+
+def test_a_missing_data_folder(host: Host) -> None:
+    shutil.rmtree(host.data)
+    assert host.causes() == ["the data folder is missing"]
+
+
+def test_files_of_two_owners(host: Host) -> None:
+    output = host.ask()
+    text = output.stdout.replace("file=snapshot.0 589 ", "file=snapshot.0 589 zookeeper-", 1)
+    (finding,) = diagnose(host.site, {"node3": Output(text, "", 0)}, frozenset({"node3"}))
+    assert finding.cause == "data files have different owners"
+
+
+def test_a_port_that_another_process_has(host: Host) -> None:
+    host.listening = ["2181 99 python3 -m http.server 2181", "8080 5 java -jar marathon.jar"]
+    host.log("port-taken")
+    (finding,) = host.found()
+    assert finding.cause == "a port is taken by another process"
+    assert "pid 99 (python3 -m http.server 2181) listens at port 2181" in finding.evidence
+
+
+def test_a_port_that_was_taken_when_it_started(host: Host) -> None:
+    host.log("port-taken")
+    (finding,) = host.found()
+    assert finding.cause == "a port is taken by another process"
+    assert "Address already in use" in finding.evidence
+    assert finding.remedy == "nobody listens there now: start again (1.2)"
+
+
+@pytest.mark.parametrize(
+    ("case", "cause"),
+    [
+        ("own-address-elsewhere", "its own server line names an address that the host does not have"),
+        ("bad-server-line", "zoo.cfg is not understood"),
+        ("no-java", "Java is missing"),
+    ],
+)
+def test_what_only_the_log_tells(host: Host, case: str, cause: str) -> None:
+    host.log(case)
+    (finding,) = host.found()
+    assert finding.cause == cause
+    assert finding.evidence.startswith("the log says: ")
+
+
+def test_what_the_log_says_of_an_earlier_start_does_not_count(host: Host) -> None:
+    log = host.logs / "zookeeper-root-server-node3.log"
+    log.write_text(said("zookeeper-3.8/logs/log-crc.log") + said("zookeeper-3.8/logs/bad-server-line.log"))
+    assert host.causes() == ["zoo.cfg is not understood"]
+
+
+def test_server_lines_that_differ_between_hosts(host: Host) -> None:
+    well = host.ask()
+    host.zoo_cfg.write_text(host.zoo_cfg.read_text().replace("server.2=198.51.100.12", "server.2=198.51.100.99"))
+    (finding,) = host.found(serving=True, others={"node1": well, "node2": well})
+    assert finding.cause == "the list of members is wrong"
+    assert "has server.2=198.51.100.99:2888:3888 and should have 198.51.100.12:2888:3888" in finding.evidence
+    assert "(as node1, node2)" in finding.evidence
+
+
+def test_server_lines_that_are_missing_or_too_many(host: Host) -> None:
+    text = host.zoo_cfg.read_text().replace("server.3=198.51.100.13:2888:3888\n", "")
+    host.zoo_cfg.write_text(text + "server.4=198.51.100.14:2888:3888\n")
+    (finding,) = host.found()
+    assert "lacks server.3; has server.4=198.51.100.14:2888:3888 and should have none such" in finding.evidence
+
+
+def test_server_lines_as_3_5_and_later_write_them_are_the_same(host: Host) -> None:
+    text = host.zoo_cfg.read_text().replace(":3888\n", ":3888:participant;2181\n")
+    host.zoo_cfg.write_text(text)
+    assert host.causes(serving=True) == []
+
+
+def test_no_zoo_cfg(host: Host) -> None:
+    host.zoo_cfg.unlink()
+    assert host.causes() == ["zoo.cfg is missing"]
+
+
+def test_a_full_disk(host: Host) -> None:
+    output = host.ask()
+    lines = [line if not line.startswith("disk=") else f"disk=2048 {host.data}" for line in output.stdout.splitlines()]
+    (finding,) = diagnose(host.site, {"node3": Output("\n".join(lines), "", 0)}, frozenset({"node3"}))
+    assert finding.cause == "the disk is full"
+    assert "2 MB free" in finding.evidence
+
+
+def test_a_clock_that_is_off(host: Host) -> None:
+    output = host.ask()
+    now = next(int(line[4:]) for line in output.stdout.splitlines() if line.startswith("now="))
+    late = Output(output.stdout.replace(f"now={now}", f"now={now - 3600}"), "", 0)
+    findings = diagnose(host.site, {"node1": output, "node2": output, "node3": late}, frozenset({"node3"}))
+    (finding,) = (one for one in findings if one.cause == "the clock is off")
+    assert (finding.host, finding.evidence) == ("node3", "3600 s behind the other hosts")
+
+
+def test_one_that_waits_for_a_majority(host: Host) -> None:
+    host.processes = {7: JAVA}
+    (host.data / "zookeeper_server.pid").write_text("7")
+    (finding,) = host.found(others={})
+    assert finding.cause == "too few members run"
+
+
+def test_members_that_cannot_reach_each_other(host: Host) -> None:
+    host.processes = {7: JAVA}
+    (host.data / "zookeeper_server.pid").write_text("7")
+    host.log("no-channel")
+    well = host.ask()
+    (finding,) = host.found(others={"node1": well, "node2": well})
+    assert finding.cause == "members cannot reach each other"
+    assert "to node1, node2, where ZooKeeper runs as well" in finding.evidence
+    assert "2888 and 3888" in finding.remedy
+
+
+def test_a_host_that_cannot_be_asked_is_a_finding_too(host: Host) -> None:
+    lost = Output(error=HostUnreachable("node1 cannot be reached: No route to host", "check the network"))
+    (finding,) = diagnose(host.site, {"node1": lost}, frozenset())
+    assert (finding.host, finding.remedy) == ("node1", "check the network")
+
+
+def test_findings_show_as_a_table_and_as_text(host: Host) -> None:
+    (host.data / "myid").unlink()
+    findings = diagnose(host.site, {"node3": host.ask()}, frozenset())
+    assert "myid is missing" in findings._repr_html_()
+    assert str(findings).startswith("ZooKeeper: what keeps members from serving: 1 found\nnode3: myid is missing: ")
+    nothing = diagnose(host.site, {}, frozenset())
+    assert "nothing found" in nothing._repr_html_()
