@@ -49,8 +49,8 @@ class Section:
     error: str | None = None
     steps: Counter[str] = field(default_factory=Counter)
     checks: Counter[bool] = field(default_factory=Counter)
-    drifted: list[str] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
+    drifted: list[Mapping[str, Any]] = field(default_factory=list)
+    failed: list[Mapping[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
@@ -59,13 +59,13 @@ class Section:
         outcome = outcomes.of_event(event, mode)
         self.outcome = outcomes.worst((self.outcome, outcome))
         if outcome is Outcome.DRIFT:
-            self.drifted.append(outcomes.describe(event))
+            self.drifted.append(event)
         if event["event"] == "step":
             self.steps[event["status"]] += 1
         elif event["event"] == "check":
             self.checks[event["holds"]] += 1
         if outcome is Outcome.FAILED:
-            self.failed.append(outcomes.describe(event))
+            self.failed.append(event)
 
     def failures(self) -> list[str]:
         """What failed in this section, a line each."""
@@ -73,7 +73,15 @@ class Section:
             return [f"section {self.number}: was stopped before its end"]
         if self.outcome is not Outcome.FAILED:
             return []
-        return [f"section {self.number}: {text}" for text in (self.failed or [self.error or "failed"])]
+        return [
+            f"section {self.number}: {text}" for text in outcomes.describe_all(self.failed) or [self.error or "failed"]
+        ]
+
+    def differences(self) -> list[str]:
+        """What `verify` found to differ in this section, a line each."""
+        if self.outcome is not Outcome.DRIFT:
+            return []
+        return [*outcomes.describe_all(self.drifted), *filter(None, [self.error])]
 
 
 @dataclass(frozen=True, repr=False)
@@ -192,7 +200,7 @@ class Chapter:
             yield section
         except DriftFound as drift:
             section.outcome = outcomes.worst((section.outcome, Outcome.DRIFT))
-            section.drifted.append(drift.message)
+            section.error = drift.message
             display(drift.result)
         except Exception as error:
             section.outcome, section.error = Outcome.FAILED, str(error) or type(error).__name__
@@ -231,9 +239,9 @@ class Chapter:
                 result=summary,
             )
         if outcome is Outcome.DRIFT:
-            drifted = [place for section in summary.sections for place in section.drifted]
+            drifted = [place for section in summary.sections for place in section.differences()]
             raise DriftFound(
-                "\n".join([f"{self.number} {self.title}: {len(drifted)} differ from what is desired", *drifted]),
+                "\n".join([f"{self.number} {self.title}: differs from what is desired", *drifted]),
                 "look at the differences, then run in mode apply to mend them",
                 result=summary,
             )

@@ -59,12 +59,23 @@ def describe(event: Mapping[str, Any]) -> str:
     Of a step: host, step, the line of the file where the first difference is, and the summary; of a check: its name
     and evidence.
     """
+    return f"{event['host']}: {_what(event)}" if event["event"] == "step" else _what(event)
+
+
+def describe_all(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The same of many events; hosts of which the same is to be said share a line."""
+    hosts: dict[str, list[str]] = {}
+    for event in events:
+        hosts.setdefault(_what(event), []).extend([event["host"]] if event["event"] == "step" else [])
+    return [f"{', '.join(names)}: {what}" if names else what for what, names in hosts.items()]
+
+
+def _what(event: Mapping[str, Any]) -> str:
     if event["event"] == "check":
         return f"{event['name']}: {event['evidence']}"
     line = first_line(event.get("diff", ""))
     place = f"{event['step']}:{line}" if line else event["step"]
-    summary = event.get("summary", "")
-    return f"{event['host']}: {place}: {summary}" if summary else f"{event['host']}: {place}"
+    return f"{place}: {event['summary']}" if event.get("summary") else place
 
 
 def first_line(diff: str) -> int | None:

@@ -53,7 +53,7 @@ class ChapterHistory:
             return [self.reason]
         failed = [section for section in self.sections if section.outcome is Outcome.FAILED]
         events = [event for section in failed for event in (*section.steps, *section.checks)]
-        bad = [outcomes.describe(event) for event in events if outcomes.of_event(event, Mode.APPLY) is Outcome.FAILED]
+        bad = outcomes.describe_all(event for event in events if outcomes.of_event(event, Mode.APPLY) is Outcome.FAILED)
         return bad or [section.error or f"section {section.number}" for section in failed]
 
     def judge(self) -> None:
@@ -126,8 +126,11 @@ class History:
 
     @property
     def differences(self) -> list[str]:
-        """What differs from what is desired and was left so: host, step, line, summary."""
-        return [outcomes.describe(step) for step in self.steps if step["status"] == Status.WOULD_CHANGE]
+        """What differs from what is desired and was left so: hosts, step, line, summary."""
+        sections = [section for chapter in self.chapters for section in chapter.sections]
+        told = [section.error for section in sections if section.outcome is Outcome.DRIFT and section.error]
+        steps = (step for step in self.steps if step["status"] == Status.WOULD_CHANGE)
+        return [*outcomes.describe_all(steps), *told]
 
     @property
     def failures(self) -> list[tuple[ChapterHistory, str]]:

@@ -40,6 +40,8 @@ SESSION = 10.0
 """Seconds after which ZooKeeper takes the lock from a holder that it hears nothing of."""
 PATIENCE = 3.0
 """Seconds that an ensemble has to answer."""
+SHARED = Path("/run/lock")
+"""Where lock files are, one place for the whole machine; where it cannot be written, the folder of temporary files."""
 
 logging.getLogger("kazoo").addHandler(logging.NullHandler())  # that nobody answers is what is asked, not news
 
@@ -72,10 +74,10 @@ class Holder:
 class SiteLock:
     """The right to change a site; a context manager. Raises LockHeld where somebody else has it."""
 
-    def __init__(self, site: Site, holder: Holder, folder: Path | None = None) -> None:
+    def __init__(self, site: Site, holder: Holder) -> None:
         self._site = site
         self._holder = holder
-        self._path = lock_file(site.name, folder)
+        self._path = lock_file(site.name)
         self._file = filelock.FileLock(self._path, timeout=0, mode=0o666)
         self._client: KazooClient | None = None
         self._in_zookeeper = False
@@ -152,11 +154,9 @@ class SiteLock:
         )
 
 
-def lock_file(site: str, folder: Path | None = None) -> Path:
-    """Where the lock file of a site is: one place for the whole machine, whoever runs and from wherever."""
-    if folder is None:
-        shared = Path("/run/lock")
-        folder = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+def lock_file(site: str) -> Path:
+    """The lock file of a site."""
+    folder = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
     return folder / f"runbook-{site}.lock"
 
 

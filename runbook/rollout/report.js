@@ -1,7 +1,7 @@
 // Frames as high as what they hold; everything unfolded on paper.
 const fit = (frame) => {
   const page = frame.contentDocument && frame.contentDocument.documentElement;
-  if (page) frame.style.height = `${page.scrollHeight + 2}px`;
+  if (page) frame.style.height = `${page.offsetHeight + frame.offsetHeight - frame.clientHeight + 16}px`; // and its padding
 };
 for (const frame of document.querySelectorAll("iframe")) {
   frame.addEventListener("load", () => fit(frame));
