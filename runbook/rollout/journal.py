@@ -187,10 +187,7 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
                 told[number] = "altered"
         elif follower is not None:
             if follower.get("prev") != digest(line):
-                gap = entry["seq"] == number and follower["seq"] != number + 1
-                told[number] = (
-                    "altered" if not gap else f"what followed it up to line {follower['seq'] - 1} was removed"
-                )
+                told[number] = _moved(number, entry["seq"], follower["seq"])
         elif number == len(lines) and last not in (None, digest(line)):
             told[number] = "altered, or the lines after it were removed"
     # a line that is altered vouches for nothing: what it says of the one before it does not count
@@ -200,6 +197,16 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
     if fragment:
         faults.append(Fault(path, len(lines) + 1, f"torn: {len(fragment)} bytes without an end, as a power loss does"))
     return faults
+
+
+def _moved(number: int, seq: int, following: int) -> str:
+    """What happened between the line `number`, which says it is line `seq`, and one that says it is `following`."""
+    if seq != number or following == number + 1:
+        return "altered"
+    if following <= number:
+        return "something was put in after it"
+    missing = f"line {number + 1} was" if following == number + 2 else f"lines {number + 1} to {following - 1} were"
+    return f"{missing} removed after it"
 
 
 def digest(data: bytes) -> str:
