@@ -27,7 +27,7 @@ _mark pid $$
 """
 _PIECE = """\
 _mark begin {key}
-(
+( :
 {text}
 ) </dev/null 9>&-
 _status=$?

@@ -364,11 +364,11 @@ class Lines(_FileStep):
         before: bytes | None
         if present["kind"] == "absent":
             before, observed = None, "absent"
-        elif "content" not in present:
-            raise StepFailed(f"{self.path} is larger than {CONTENT_CAP} bytes", "edit it by hand")
         else:
-            before, observed = base64.b64decode(present["content"]), present["sha256"]
+            before, observed = base64.b64decode(present.get("content", "")), present["sha256"]
         after = self._edited(before or b"")
+        if max(int(present.get("size", 0)), len(after)) > CONTENT_CAP:
+            raise StepFailed(f"{self.path} is, or would be, larger than {CONTENT_CAP} bytes", "edit it by hand")
         if after == (before or b""):
             return None
         diff = unified_diff(self.path, before, after)
@@ -534,7 +534,7 @@ class Rpm(Step):
         remote = quote(self._remote)
         return _installed(self.package) + (
             f'if [ -z "$v" ] || [ "$v" != {quote(self.version)} ]; then\n'
-            f"  s=$(sha256sum < {remote} 2>/dev/null) || s=\n"
+            f"  s=$(sha256sum 2>/dev/null < {remote}) || s=\n"
             f'  if [ "${{s%% *}}" = {self.sha256} ]; then echo staged=yes; else echo staged=no; fi\nfi\n'
         )
 
@@ -653,9 +653,9 @@ class Service(Step):
         if load != "loaded" and not (self.running or self.enabled):
             return None
         if load != "loaded":
-            raise StepFailed(
-                f"systemd knows no service {self.name} ({load})", "install its package, or look at `systemctl status`"
-            )
+            if load == "not-found":
+                raise StepFailed(f"systemd knows no service {self.name}", "install the package that brings it")
+            raise StepFailed(f"the unit of {self.name} is {load}", f"look at `systemctl status {self.name}`")
         # Between two crashes a unit with Restart=always is 'activating (auto-restart)': it does not run.
         running = active in ("active", "reloading", "activating") and present["SubState"] != "auto-restart"
         enabled = enablement.startswith("enabled")
