@@ -1,0 +1,475 @@
+"""Whether a site's files and hosts are fit for what is planned: `runbook check`, and chapter 0 before anything changes.
+
+Every host is asked once, over SSH, all at the same time, and a pure function judges what they answered. A *problem* is
+what a chapter would fail at, a *warning* what an operator should know; each has a remedy.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, Problem
+from runbook.remote.hosts import POOL, Hosts, Output
+from runbook.remote.shell import facts, quote
+from runbook.remote.steps import STATE_DIR
+from runbook.services.probes import LISTENERS, listeners, values
+from runbook.site import HostParameters, Site
+from runbook.views.tables import Table
+
+REACH_TIMEOUT = 2.0
+"""Seconds after which a port that says nothing, not even that nobody listens, counts as closed by a firewall."""
+
+TOOLS = (
+    *("awk", "base64", "cat", "chmod", "chown", "cp", "date", "df", "dirname", "getconf", "grep", "head", "mkdir"),
+    *("mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sort", "stat", "sync", "tail", "tr"),
+)
+"""What the scripts of steps and questions call."""
+
+
+class State(StrEnum):
+    """How one check of one host came out; `unknown` where an earlier one kept it from being made."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    UNKNOWN = "unknown"
+
+
+MARKS = {State.OK: "✓", State.WARNING: "⚠", State.PROBLEM: "✗", State.UNKNOWN: "–"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One check of one host: what was found (short), and, unless it is well, what it means and what to do."""
+
+    host: str
+    check: str
+    state: State
+    found: str
+    meaning: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The outcome: problems of files, and every check of every host. Shows as tables."""
+
+    site: str
+    files: tuple[Problem, ...]
+    items: tuple[Item, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no problem, of files or of hosts; warnings do not count."""
+        return not self.files and self.fit
+
+    @property
+    def fit(self) -> bool:
+        """Whether no host has a problem."""
+        return not self.having(State.PROBLEM)
+
+    def having(self, state: State) -> tuple[Item, ...]:
+        """The checks that came out so."""
+        return tuple(item for item in self.items if item.state is state)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Hosts x checks, each cell a mark and what was found."""
+        cells: dict[str, dict[str, str]] = {}
+        for item in self.items:
+            cells.setdefault(item.host, {})[item.check] = f"{MARKS[item.state]} {item.found}".rstrip()
+        checks = list(dict.fromkeys(item.check for item in self.items))
+        return pd.DataFrame.from_dict(cells, orient="index", columns=checks).rename_axis("host").fillna("")
+
+    @property
+    def tables(self) -> list[Table]:
+        """The checks, and, where there is something to do, what it is: problems before warnings."""
+        told = [Table(self.frame, self.heading, states=tuple(self.frame.columns))]
+        rows = [
+            ("✗ problem", "this machine", str(problem.file), f"{problem.field}: {problem.message}", problem.remedy)
+            for problem in self.files
+        ]
+        for state in (State.PROBLEM, State.WARNING):
+            for (check, meaning, remedy), hosts in self._grouped(state).items():
+                rows.append((f"{MARKS[state]} {state}", ", ".join(hosts), check, meaning, remedy))
+        if rows:
+            frame = pd.DataFrame(rows, columns=["state", "where", "check", "what it means", "remedy"])
+            told.append(Table(frame, "What to do", states=("state",)))
+        return told
+
+    @property
+    def heading(self) -> str:
+        """One line: how many problems and warnings."""
+        problems = len(self.files) + len(self.having(State.PROBLEM))
+        hosts = len({item.host for item in self.items})
+        warnings = len(self.having(State.WARNING))
+        return f"{self.site}: {_count(hosts, 'host')}, {_count(problems, 'problem')}, {_count(warnings, 'warning')}"
+
+    def _grouped(self, state: State) -> dict[tuple[str, str, str], list[str]]:
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for item in self.having(state):
+            groups.setdefault((item.check, item.meaning or item.found, item.remedy), []).append(item.host)
+        return groups
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if console.width >= 40 + 14 * len(self.frame.columns):
+            yield self.tables[0]
+        else:  # a terminal is narrower than the checks of a host are many
+            turned = self.frame.T.rename_axis("check")
+            yield Table(turned, self.heading, states=tuple(turned.columns))
+        for table in self.tables[1:]:
+            yield ""
+            yield table
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.tables))
+
+
+def run(site: Site, hosts: Hosts | None = None) -> Preflight:
+    """Look at the files that `site` names, ask all its hosts, and judge.
+
+    `hosts`: connections to use (default: own ones, closed at the end). Raises nothing: what is wrong is in the result.
+    """
+    fleet = hosts or Hosts.of(site)
+    try:
+        with ThreadPoolExecutor(max_workers=min(POOL, len(site.hosts)), thread_name_prefix="preflight") as pool:
+            seen = list(pool.map(lambda host: _ask(site, host, fleet), site.hosts))
+    finally:
+        if hosts is None:
+            fleet.close()
+    return Preflight(site.name, tuple(site.missing_files()), judge(site, seen))
+
+
+# asking
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one host answered, and when: `sent` and `received` are this machine's clock, in seconds since 1970.
+
+    `reached` says of each port that this machine asks whether anything answered there, if only that nobody listens.
+    """
+
+    host: HostParameters
+    output: Output
+    sent: float
+    received: float
+    reached: Mapping[int, bool]
+
+    @cached_property
+    def fact(self) -> Mapping[str, str]:
+        """The values that there is one of."""
+        return facts(self.output.stdout)
+
+    @property
+    def ahead(self) -> tuple[float, float]:
+        """By how many seconds its clock is ahead of this machine's (negative: behind), at least and at most.
+
+        The host looked at its clock first and last, between `sent` and `received`.
+        """
+        return float(self.fact["last"]) - self.received, float(self.fact["first"]) - self.sent
+
+    @property
+    def skew(self) -> float:
+        """By how many seconds it is surely ahead (negative: behind); 0 where it may be right."""
+        least, most = self.ahead
+        return least if least > 0 else most if most < 0 else 0.0
+
+
+_QUESTION = r"""
+echo "first=$(date +%s.%N)"
+echo "uid=$(id -u)"
+. /etc/os-release 2>/dev/null && {{ echo "os=$PRETTY_NAME"; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; }}
+echo "kernel=$(uname -r)"
+echo "cpus=$(getconf _NPROCESSORS_ONLN)"
+awk '$1 == "MemTotal:" {{ print "memory=" $2 }}' /proc/meminfo
+echo "systemd=$(systemctl is-system-running 2>/dev/null)"
+systemctl list-units --failed --no-legend --plain 2>/dev/null | awk '{{ print "failed=" $1 }}'
+echo "firewalld=$(systemctl is-active firewalld 2>/dev/null)"
+for t in {tools} rpm yum ss netstat java docker; do command -v "$t" >/dev/null 2>&1 && echo "tool=$t"; done
+ip -o -4 addr 2>/dev/null | awk '{{ sub("/.*", "", $4); print "address=" $4 }}'
+for p in {paths}; do
+  d=$p; while [ ! -e "$d" ]; do d=$(dirname "$d"); done
+  df -Pk "$d" | awk -v p="$p" 'NR == 2 {{ print "disk=" $4, $6, p }}'
+done
+if [ -x {zookeeper}/bin/zkServer.sh ]; then echo zookeeper=yes; fi
+"""
+
+
+def question(site: Site, host: HostParameters) -> str:
+    """The sh text that brings back what `judge` looks at. It changes nothing."""
+    return (
+        _QUESTION.format(
+            tools=" ".join(TOOLS),
+            paths=" ".join(map(quote, _space(site, host))),
+            zookeeper=quote(site.zookeeper.home),
+        )
+        + LISTENERS
+        + 'echo "last=$(date +%s.%N)"\n'
+    )
+
+
+def _ask(site: Site, host: HostParameters, hosts: Hosts) -> Seen:
+    sent = time.time()
+    output = hosts.only(host.name).run(question(site, host))[host.name]
+    received = time.time()
+    ports = set(site.listening(host).values()) if output.ok and host.ssh.gateway is None else ()
+    with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
+        reached = dict(zip(ports, pool.map(lambda port: _reached(host.address, port), ports), strict=True))
+    return Seen(host, output, sent, received, reached)
+
+
+def _reached(address: str, port: int) -> bool:
+    """Whether something answers at a port, if only with a refusal; a firewall drops, or says 'no route'."""
+    try:
+        socket.create_connection((address, port), REACH_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+# judging
+
+
+Found = tuple[State, str, str, str]
+"""State, what was found, what it means, the remedy."""
+
+
+def judge(site: Site, everybody: Sequence[Seen]) -> tuple[Item, ...]:
+    """Every check of every host, from what they answered."""
+    checks: dict[str, Callable[[Site, Seen], Found]] = {
+        "clock": lambda site, seen: _clock(seen, [one.skew for one in everybody if one.output.ok]),
+        "system": _system,
+        "memory": _memory,
+        "disk": _disk,
+        "systemd": _systemd,
+        "tools": _tools,
+        "address": _address,
+        "ports": _ports,
+        "reach": _reach,
+    }
+    items: list[Item] = []
+    for seen in everybody:
+        items += _login(seen)
+        for name, check in checks.items():
+            found = check(site, seen) if seen.output.ok else (State.UNKNOWN, "", "", "")
+            items.append(Item(seen.host.name, name, *found))
+    return tuple(items)
+
+
+def _ok(found: str) -> Found:
+    return State.OK, found, "", ""
+
+
+_REFUSALS = {
+    HostKeyUnknown: ("host key", "not known"),
+    HostKeyChanged: ("host key", "changed"),
+    AuthenticationRefused: ("login", "refused"),
+    BecomeFailed: ("sudo", "refused"),
+}
+
+
+def _login(seen: Seen) -> Iterator[Item]:
+    """Reached, host key, login, sudo: each stands on the one before."""
+    host, error = seen.host.name, seen.output.error
+    stages = ["reached", "host key", "login", "sudo"]
+    failed, said = _REFUSALS.get(type(error), ("reached", "no")) if error else ("", "")
+    if not error and not seen.output.ok:
+        failed, said = "login", "no shell"
+    if not failed and seen.fact["uid"] != "0":
+        failed, said = "sudo", f"uid {seen.fact['uid']}"
+    wrong = stages.index(failed) if failed else len(stages)
+    well = ("yes", "known", seen.host.ssh.user, "root" if seen.host.ssh.become == "none" else "sudo")
+    for place, stage in enumerate(stages):
+        if place < wrong:
+            yield Item(host, stage, State.OK, well[place])
+        elif place > wrong:
+            yield Item(host, stage, State.UNKNOWN, "")
+        elif error:
+            yield Item(host, stage, State.PROBLEM, said, error.message, error.remedy or "")
+        elif failed == "sudo":
+            meaning = f"{seen.host.ssh.user} is not root, and nothing that the chapters do can be done without"
+            yield Item(host, stage, State.PROBLEM, said, meaning, "set ssh.become: sudo, or log in as root")
+        else:
+            meaning = f"the question failed: {seen.output.stderr.strip()}"
+            yield Item(host, stage, State.PROBLEM, said, meaning, "see that the login has a shell of its own")
+
+
+def _clock(seen: Seen, skews: Sequence[float]) -> Found:
+    skew = seen.skew
+    if abs(skew) < 1:
+        return _ok(f"within {max(0.1, *map(abs, seen.ahead)):.1f} s")
+    found = f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
+    remedy = "start chronyd or ntpd on all hosts and here, and see that they are in step"
+    if len(skews) > 1 and max(skews) - min(skews) < 1:
+        meaning = f"the hosts agree with each other, and are {found} of this machine, whose clock may be the wrong one"
+        return State.WARNING, found, meaning, remedy
+    meaning = f"its clock is {found} of this machine's: log lines of several hosts cannot be put in order"
+    return State.PROBLEM if abs(skew) > 60 else State.WARNING, found, meaning, remedy
+
+
+def _system(site: Site, seen: Seen) -> Found:
+    name, version = seen.fact.get("os_id", ""), seen.fact.get("os_version", "")
+    found = seen.fact.get("os", "unknown").removesuffix(" (Core)")
+    if name in ("centos", "rhel") and version.split(".")[0] == "7":
+        return _ok(found)
+    remedy = "see that the site's yum repositories and RPM files are made for this system"
+    return (
+        State.WARNING,
+        found,
+        f"{found} is not CentOS 7, for which the packages of the document are built (0.3)",
+        remedy,
+    )
+
+
+MEMORY = {"zookeeper": 1024, "mesos_master": 512, "mesos_slave": 1024, "marathon": 768, "docker": 256, "registry": 256}
+"""Megabytes that each role takes by itself: ZooKeeper's and Marathon's heap with what Java adds, daemons with room for
+their state; of a slave the 1 GB that Mesos leaves to the host (mesos-slave, Slave::recover, its default resources)."""
+
+
+def _memory(site: Site, seen: Seen) -> Found:
+    have = int(seen.fact["memory"]) // 1024
+    need = sum(MEMORY.get(role, 128) for role in seen.host.roles)
+    found = f"{have / 1024:.1f} GB, {seen.fact['cpus']} CPUs"
+    if have >= need:
+        return _ok(found)
+    meaning = f"{have} MB of memory, and its roles take about {need} MB before the first task"
+    return State.PROBLEM, found, meaning, "give the host more memory, or fewer roles"
+
+
+def _space(site: Site, host: HostParameters) -> dict[str, float]:
+    """Folders on a host, and how many GB should be free there."""
+    needs: dict[str, Mapping[str, float]] = {
+        "zookeeper": {site.zookeeper.data_dir: 1, site.zookeeper.log_dir: 0.5},
+        "mesos_master": {site.mesos.master.work_dir: 0.5, site.mesos.master.log_dir: 1},
+        "mesos_slave": {site.mesos.slave.work_dir: 2, site.syslog.log_dir: 1},
+        "docker": {"/var/lib/docker": 5},
+        "registry": {site.registry.data_dir: 5},
+    }
+    space = {STATE_DIR: 1.0}
+    for role in host.roles:
+        for path, gigabytes in needs.get(role, {}).items():
+            space[path] = max(gigabytes, space.get(path, 0))
+    return space
+
+
+def _disk(site: Site, seen: Seen) -> Found:
+    """Folders of one filesystem share what is free on it."""
+    need: dict[str, float] = {}
+    free: dict[str, float] = {}
+    for line in values(seen.output.stdout, "disk"):
+        kilobytes, mount, path = line.split(" ", 2)
+        need[mount] = need.get(mount, 0) + _space(site, seen.host)[path]
+        free[mount] = int(kilobytes) / (1 << 20)
+    found = ", ".join(f"{gigabytes:.0f} GB at {mount}" for mount, gigabytes in free.items())
+    short = [mount for mount in free if free[mount] < need[mount]]
+    if not short:
+        return _ok(found)
+    state = State.PROBLEM if any(free[mount] < need[mount] / 4 for mount in short) else State.WARNING
+    meaning = "; ".join(f"{free[mount]:.1f} GB free at {mount}, {need[mount]:g} GB should be" for mount in short)
+    return state, found, meaning, "make room, or put the folders of the parameters elsewhere"
+
+
+def _systemd(site: Site, seen: Seen) -> Found:
+    state, failed = seen.fact["systemd"], values(seen.output.stdout, "failed")
+    if seen.fact["firewalld"] == "active":
+        meaning = "firewalld runs: it must let the cluster's ports in, and a reload of it takes Docker's rules away"
+        return State.WARNING, "firewalld", meaning, "open the ports of this page in it; after a reload, restart docker"
+    if state == "degraded":
+        return State.WARNING, "degraded", f"failed: {', '.join(failed)}", "look at them: systemctl --failed"
+    if state in ("running", "starting"):
+        return _ok(state)
+    if set(seen.host.roles) == {"zookeeper"}:
+        return _ok("not needed")
+    meaning = f"systemd does not manage this host ({state or 'no systemctl'}): Mesos, Marathon and Docker are its units"
+    return State.PROBLEM, state or "none", meaning, "use a host that boots with systemd"
+
+
+def _tools(site: Site, seen: Seen) -> Found:
+    have, roles = set(values(seen.output.stdout, "tool")), set(seen.host.roles)
+    missing = [tool for tool in TOOLS if tool not in have]
+    if roles & {"mesos_master", "mesos_slave", "docker"}:
+        missing += [tool for tool in ("yum", "rpm") if tool not in have]
+    if "marathon" in roles and "rpm" not in have | set(missing):
+        missing.append("rpm")
+    if "zookeeper" in roles and "zookeeper" not in seen.fact:
+        meaning = (
+            f"ZooKeeper is not at {site.zookeeper.home}: this runbook uses the one that Hadoop brought along (1.1)"
+        )
+        return State.PROBLEM, "no zkServer.sh", meaning, "correct zookeeper.home, or install ZooKeeper there"
+    if missing:
+        return State.PROBLEM, f"no {', '.join(missing)}", f"missing: {', '.join(missing)}", "install what is missing"
+    if not have & {"ss", "netstat"}:
+        meaning = "without ss or netstat nobody can say who holds a port"
+        return State.WARNING, "no ss", meaning, "install iproute (ss)"
+    if roles & {"zookeeper", "marathon"} and "java" not in have:
+        meaning = "java is not in the PATH: ZooKeeper and Marathon need it there, or JAVA_HOME in their settings"
+        return State.WARNING, "no java", meaning, "see that both find a Java"
+    return _ok("all there")
+
+
+def _address(site: Site, seen: Seen) -> Found:
+    have = [address for address in values(seen.output.stdout, "address") if not address.startswith("127.")]
+    wanted = seen.host.address
+    if wanted in have or not wanted.replace(".", "").isdecimal():
+        return _ok(wanted)
+    meaning = (
+        f"{wanted} is on none of its interfaces ({', '.join(have)}), and services are told to listen there (2.2.4)"
+    )
+    return State.PROBLEM, ", ".join(have), meaning, "give the address that the host has itself, not that of a router"
+
+
+HOLDERS = {
+    "zookeeper": "QuorumPeerMain",
+    "mesos.master": "mesos-master",
+    "mesos.slave": "mesos-slave",
+    "marathon": "marathon",
+    "registry": "docker-proxy",
+    "registry_web": "docker-proxy",
+}
+"""What the command line of the process holds that should have a port, by the port's section in the parameters."""
+
+
+def _ports(site: Site, seen: Seen) -> Found:
+    wanted, held = site.listening(seen.host), listeners(seen.output.stdout)
+    if held is None:
+        return State.WARNING, "not known", "the host cannot tell who holds which port", "install iproute (ss)"
+    taken, own = [], 0
+    for field, port in wanted.items():
+        holders = [listener for listener in held if listener.port == port]
+        strangers = [one for one in holders if HOLDERS[field.rpartition(".")[0]] not in one.command]
+        own += bool(holders and not strangers)
+        taken += [f"port {port} ({field}) is held by {one}" for one in strangers]
+    if taken:
+        found = f"{len(taken)} taken"
+        return State.PROBLEM, found, "; ".join(taken), "stop what holds it, or choose another port in the parameters"
+    return _ok(f"{len(wanted) - own} free" + (f", {own} in use by their service" if own else ""))
+
+
+def _reach(site: Site, seen: Seen) -> Found:
+    if not seen.reached:
+        return _ok("by the gateway" if seen.host.ssh.gateway else "nothing to ask")
+    closed = sorted(port for port, answered in seen.reached.items() if not answered)
+    if not closed:
+        return _ok(f"{len(seen.reached)} ports")
+    found = ", ".join(map(str, closed))
+    meaning = f"this machine gets no answer from ports {found}, and the checks of the chapters ask some of them"
+    return State.WARNING, f"not {found}", meaning, "let this machine's address through, or work from within the network"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
