@@ -20,12 +20,12 @@ from typing import Any
 from docker.errors import DockerException, NotFound
 from docker.models.containers import Container
 from docker.models.networks import Network
-from docker.types import IPAMConfig, IPAMPool, Mount
+from docker.types import Mount
 from filelock import FileLock, Timeout
 
 from runbook.errors import LabError
 from runbook.lab import engine as engines
-from runbook.lab import image, keys, parameters, rpms
+from runbook.lab import image, keys, network, parameters, rpms
 from runbook.lab.archive import Entry, digest, pack
 from runbook.lab.engine import Engine, Output, Progress
 from runbook.lab.folder import Folder, site_file
@@ -34,13 +34,12 @@ from runbook.lab.waiting import until
 LABEL = "runbook.lab"
 SHAPE = "runbook.lab.shape"
 
-NETWORK = ipaddress.IPv4Network("198.51.100.0/24")
-"""TEST-NET-2 (RFC 5737): no site has these addresses, so a lab that is down cannot be taken for one."""
-
-PREFIX = 27
 FIRST = 11
 LIMIT = 20
 """Nodes on one network: .11 to .30 of its 32 addresses."""
+
+BOOT = 180
+"""Seconds that a node may take to boot; 1 is usual, on a machine that does nothing else."""
 
 MEMORY = 512 * 1024**2
 """Bytes that a node with all roles needs at least."""
@@ -129,18 +128,16 @@ class Lab:
 
     def start(self, node: Node) -> None:
         """Start a node, if it does not run, and wait until it answers."""
-        _start(self._container(node), node, self.folder)
-        _await_answer(self._container(node), node)
+        with _at_work(self.folder):
+            _start(self._container(node), node, self.folder)
 
     def reset(self, node: Node) -> None:
         """Make a node anew, as it first came: nothing installed, nothing configured. Its keys stay the same."""
-        container = self._container(node)
-        network, _ = _ensure_network(self.engine, self.folder)
-        tag = container.attrs["Config"]["Image"]
-        container.remove(force=True, v=True)
-        fresh = _create(self.engine, self.folder, node, network, tag)
-        _start(fresh, node, self.folder)
-        _await_answer(fresh, node)
+        with _at_work(self.folder):
+            container = self._container(node)
+            net, _ = network.ensure(self.engine, self.folder)
+            container.remove(force=True, v=True)
+            _start(_create(self.engine, self.folder, node, net, container.attrs["Config"]["Image"]), node, self.folder)
 
     def _container(self, node: Node) -> Container:
         try:
@@ -158,19 +155,21 @@ def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda
     if not 1 <= nodes <= LIMIT:
         raise LabError(f"a lab has 1 to {LIMIT} nodes, not {nodes}")
     folder, target = Folder.default(), site_file()
-    with _at_work(folder):
+    with _at_work(folder), contextlib.ExitStack() as undo:
         engine = engines.ensure(folder, progress)
+        undo.callback(engine.client.close)
         tag = image.ensure(engine, folder, progress)
         repository = rpms.ensure(engine, tag, folder, packages, progress)
-        network, subnet = _ensure_network(engine, folder)
+        net, subnet = network.ensure(engine, folder)
         members = _members(folder, subnet, nodes)
         addresses = {node.name: node.address for node in members}
         keys.private_key(folder.user_key)
         keys.write_known_hosts(folder, addresses)
         progress("starting the nodes")
-        _ensure_nodes(engine, folder, members, network, tag)
+        _ensure_nodes(engine, folder, members, net, tag)
         image.prune(engine)
         parameters.save(parameters.document(addresses, repository, folder, target), target)
+        undo.pop_all()
     return Lab(engine, folder, members, target)
 
 
@@ -239,7 +238,8 @@ def _at_work(folder: Folder) -> Iterator[None]:
         with FileLock(folder.lock, timeout=engines.LONG):
             yield
     except DockerException as error:
-        raise LabError(f"the Docker engine of the lab refused: {error}", "see the engine's log") from error
+        remedy = f"read {folder.engine_log}" if folder.engine_log.exists() else "read the engine's log"
+        raise LabError(f"the Docker engine of the lab refused: {error}", remedy) from error
     except Timeout as error:
         raise LabError(
             f"another command has held {folder.lock} for {engines.LONG} s", "see what it waits for"
@@ -260,69 +260,25 @@ def _node(container: Container) -> Node:
 
 
 def _containers(engine: Engine, folder: Folder) -> list[Container]:
-    found = engine.client.containers.list(all=True, filters={"label": f"{LABEL}={folder.id}"})
+    found = engine.client.containers.list(all=True, ignore_removed=True, filters={"label": f"{LABEL}={folder.id}"})
     return sorted(found, key=lambda container: int(container.attrs["Config"]["Hostname"].removeprefix("node")))
 
 
-def _ensure_network(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Network]:
-    """The lab's network and its subnet; made where there is none, on addresses that nobody uses."""
-    name = f"runbook-lab-{folder.id}"
-    try:
-        network = engine.client.networks.get(name)
-    except NotFound:
-        subnet = free_subnet([*_routes(), *_subnets(engine)])
-        network = engine.client.networks.create(
-            name,
-            driver="bridge",
-            internal=True,
-            labels={LABEL: folder.id},
-            ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))]),
-        )
-        return network, subnet
-    return network, ipaddress.IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"])
-
-
-def free_subnet(used: Sequence[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
-    """The first part of TEST-NET-2 that overlaps none of `used`; LabError where there is none."""
-    for subnet in NETWORK.subnets(new_prefix=PREFIX):
-        if not any(subnet.overlaps(other) for other in used if other.prefixlen):
-            return subnet
-    raise LabError(f"every part of {NETWORK} is in use on this machine", "take another lab down: `runbook lab down`")
-
-
-def _routes() -> Iterator[ipaddress.IPv4Network]:
-    """Networks that this machine has routes to."""
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        fields = line.split()
-        address, mask = (int.from_bytes(bytes.fromhex(fields[column]), "little") for column in (1, 7))
-        yield ipaddress.IPv4Network((address, mask.bit_count()))
-
-
-def _subnets(engine: Engine) -> Iterator[ipaddress.IPv4Network]:
-    """Networks of the engine; it does not allow overlaps."""
-    for network in engine.client.networks.list():
-        for config in network.attrs["IPAM"]["Config"] or []:
-            if ":" not in config["Subnet"]:
-                yield ipaddress.IPv4Network(config["Subnet"])
-
-
-def _ensure_nodes(engine: Engine, folder: Folder, nodes: Sequence[Node], network: Network, tag: str) -> None:
+def _ensure_nodes(engine: Engine, folder: Folder, nodes: Sequence[Node], net: Network, tag: str) -> None:
     present = {str(container.name): container for container in _containers(engine, folder)}
-    shape = _shape(engine, folder, network, tag)
     missing = [node for node in nodes if node.container not in present or present[node.container].status != "running"]
-    _demand_memory(len(missing))
+    demand_memory(len(missing), Path("/proc/meminfo").read_text())
     for name in present.keys() - {node.container for node in nodes}:
         present[name].remove(force=True, v=True)
 
     def settle(node: Node) -> None:
         container = present.get(node.container)
-        if container is not None and (container.labels.get(SHAPE) != shape or container.status in ("dead", "removing")):
-            container.remove(force=True, v=True)
-            container = None
-        if container is None:
-            container = _create(engine, folder, node, network, tag)
-        _start(container, node, folder)
-        _await_answer(container, node)
+        if container is not None:
+            wanted = _shape(engine, folder, node, net, tag)
+            if container.labels.get(SHAPE) != wanted or container.status in ("dead", "removing"):
+                container.remove(force=True, v=True)
+                container = None
+        _start(container or _create(engine, folder, node, net, tag), node, folder)
 
     with ThreadPoolExecutor(max_workers=min(len(nodes), 8)) as pool:
         list(pool.map(settle, nodes))
@@ -343,10 +299,10 @@ def _form(engine: Engine, folder: Folder) -> dict[str, Any]:
     return {**form, "CgroupnsMode": "private", "MaskedPaths": [], "ReadonlyPaths": []}
 
 
-def _shape(engine: Engine, folder: Folder, network: Network, tag: str) -> str:
-    """Names what nodes are made of and with: one of another shape is made anew."""
-    parts = [tag, str(network.id), json.dumps(_form(engine, folder), sort_keys=True)]
-    return digest([*(part.encode() for part in parts), keys.private_key(folder.user_key)])
+def _shape(engine: Engine, folder: Folder, node: Node, net: Network, tag: str) -> str:
+    """Names what a node is made of, its keys included: one of another shape is made anew."""
+    parts = [tag, str(net.id), json.dumps(_form(engine, folder), sort_keys=True)]
+    return digest([*(part.encode() for part in parts), pack(_belongings(node, folder))])
 
 
 def capabilities(status: str) -> list[str]:
@@ -360,31 +316,39 @@ def capabilities(status: str) -> list[str]:
     return [name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1]
 
 
-def _create(engine: Engine, folder: Folder, node: Node, network: Network, tag: str) -> Container:
+def _create(engine: Engine, folder: Folder, node: Node, net: Network, tag: str) -> Container:
     """Make the container of a node. It is given its keys before its first start, see `_start`."""
-    subnet = ipaddress.IPv4Network((node.address, PREFIX), strict=False)
+    subnet = ipaddress.IPv4Network((node.address, network.PREFIX), strict=False)
     everyone = [f"{other.name}:{other.address}" for other in _members(folder, subnet, LIMIT)]
     api = engine.client.api
-    networking: Any = {"EndpointsConfig": {network.name: api.create_endpoint_config(ipv4_address=node.address)}}
+    networking: Any = {"EndpointsConfig": {net.name: api.create_endpoint_config(ipv4_address=node.address)}}
     made = api.create_container(
         tag,
         name=node.container,
         hostname=node.name,
-        labels={LABEL: folder.id, SHAPE: _shape(engine, folder, network, tag)},
-        host_config={**_form(engine, folder), "NetworkMode": network.name, "ExtraHosts": everyone},
+        labels={LABEL: folder.id, SHAPE: _shape(engine, folder, node, net, tag)},
+        host_config={**_form(engine, folder), "NetworkMode": net.name, "ExtraHosts": everyone},
         networking_config=networking,
     )
     return engine.client.containers.get(made["Id"])
 
 
 def _start(container: Container, node: Node, folder: Folder) -> None:
+    """Start a node, if it does not run, and wait until it answers. One that runs but is silent is restarted."""
     container.reload()
+    if container.status == "created":
+        container.put_archive("/", pack(_belongings(node, folder)))
     if container.status == "paused":
         container.unpause()
-    elif container.status != "running":
-        if container.status == "created":
-            container.put_archive("/", pack(_belongings(node, folder)))
+        container.reload()
+    if container.status == "running":
+        try:
+            until(lambda: _answers(node), seconds=10)
+        except TimeoutError:
+            container.restart(timeout=10)
+    else:
         container.start()
+    _await_answer(container, node)
 
 
 def _belongings(node: Node, folder: Folder) -> Mapping[str, Entry]:
@@ -412,7 +376,7 @@ def _await_answer(container: Container, node: Node) -> None:
         return "answers" if _answers(node) else None
 
     try:
-        outcome = until(state, seconds=60)
+        outcome = until(state, seconds=BOOT)
     except TimeoutError:
         raise LabError(
             f"{node.name} runs, but {node.address}:22 does not answer from here",
@@ -421,7 +385,7 @@ def _await_answer(container: Container, node: Node) -> None:
     if outcome != "answers":
         said = engines.last_line(container.logs(tail=20).decode(errors="replace"))
         raise LabError(f"{node.name} has {outcome} while booting: {said}", f"docker logs {node.container}")
-    container.exec_run(["timeout", "60", "systemctl", "is-system-running", "--wait"])
+    container.exec_run(["timeout", str(BOOT), "systemctl", "is-system-running", "--wait"])
 
 
 def _answers(node: Node) -> bool:
@@ -432,9 +396,9 @@ def _answers(node: Node) -> bool:
         return False
 
 
-def _demand_memory(nodes: int) -> None:
-    """LabError where this machine has too little memory for `nodes` more nodes."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+def demand_memory(nodes: int, meminfo: str) -> None:
+    """LabError where a machine, by its /proc/meminfo, has too little memory for `nodes` more nodes."""
+    fields = dict(line.split(":") for line in meminfo.splitlines())
     available = int(fields["MemAvailable"].split()[0]) * 1024
     if available < nodes * MEMORY:
         needed = nodes * MEMORY
@@ -448,6 +412,5 @@ def _remove(engine: Engine, folder: Folder) -> int:
     containers = _containers(engine, folder)
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(lambda container: container.remove(force=True, v=True), containers))
-    for network in engine.client.networks.list(filters={"label": f"{LABEL}={folder.id}"}):
-        network.remove()
+    network.remove(engine, folder)
     return len(containers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -109,10 +110,19 @@ def remove(folder: Folder) -> None:
                 f"the lab's Docker engine does not end: process {pid}", f"read {folder.engine_log}"
             ) from None
     for path in (folder.runtime, folder.engine_data):
+        for point in mounts_below(path, Path("/proc/self/mounts").read_text()):
+            subprocess.run(["umount", point], check=True)
         if path.exists():
             shutil.rmtree(path)
     folder.engine_config.unlink(missing_ok=True)
     folder.engine_log.unlink(missing_ok=True)
+
+
+def mounts_below(path: Path, table: str) -> list[Path]:
+    """Mounts at or below `path` in a /proc/PID/mounts, the latest first. An engine that was killed once leaves some."""
+    points = [line.split(" ")[1] for line in table.splitlines()]
+    plain = [Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), point)) for point in points]
+    return [point for point in reversed(plain) if point.is_relative_to(path)]
 
 
 def install(*packages: str) -> None:

@@ -56,9 +56,10 @@ def document(nodes: Mapping[str, str], packages: tuple[Package, ...], folder: Fo
     }
     if len(nodes) < MEMBERS:
         parameters["zookeeper"] = {"allow_even": True}
+        parameters["mesos"] = {"master": {"allow_even": True}}
     for section, name in (("mesos", "mesos"), ("marathon", "marathon"), ("docker", "docker-engine")):
         if name in named:
-            parameters[section] = {"package": name, "version": named[name].version}
+            parameters.setdefault(section, {}).update(package=name, version=named[name].version)
     if "marathon" in named:
         marathon = named["marathon"]
         parameters["artifacts"] = {"marathon": {"file": path(marathon.file), "sha256": marathon.sha256}}

@@ -1,0 +1,47 @@
+"""The lab that all tests on nodes share.
+
+It is brought up once and left up, so that the next run finds it (RUNBOOK_LAB_KEEP=0 takes it down). Tests look at nodes
+through `lab.exec`, which does not go over SSH: what the runbook did is judged by other means than its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from runbook import lab as labs
+from runbook.lab import Lab, Node
+
+Ask = Callable[[Node, str], str]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """A lab of three nodes that answers."""
+    with labs.up() as running:
+        yield running
+    if os.environ.get("RUNBOOK_LAB_KEEP") == "0":
+        labs.down()
+
+
+@pytest.fixture(scope="session")
+def ask(lab: Lab) -> Ask:
+    """What a script on a node prints; a script that fails fails the test."""
+
+    def answer(node: Node, script: str) -> str:
+        output = lab.exec(node, script)
+        assert output.status == 0, f"{node.name}: {script}\n{output.stdout}{output.stderr}"
+        return output.stdout.strip()
+
+    return answer
+
+
+@pytest.fixture
+def fresh_node(lab: Lab) -> Iterator[Node]:
+    """The last node as it first came, and made anew after the test, whatever that did to it."""
+    node = lab.nodes[-1]
+    lab.reset(node)
+    yield node
+    lab.reset(node)

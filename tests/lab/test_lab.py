@@ -1,0 +1,317 @@
+"""The lab itself: what the chapters stand on is there, and whatever breaks is mended by `up`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import paramiko
+import pytest
+from conftest import Ask
+
+from runbook import lab as labs
+from runbook.errors import LabError
+from runbook.lab import Lab, Node, engine, keys, rpms
+from runbook.lab.folder import Folder
+from runbook.lab.waiting import until
+from runbook.site import Site
+
+pytestmark = pytest.mark.lab
+
+ZK = "/usr/hdp/2.4.0.0-169/zookeeper/bin/zkServer.sh"
+
+
+@pytest.fixture
+def folder(lab: Lab) -> Folder:
+    return lab.folder
+
+
+def containers(lab: Lab) -> dict[str, tuple[str, str]]:
+    """Each node's container and when it was started."""
+    found = {}
+    for node in lab.nodes:
+        container = lab.engine.client.containers.get(node.container)
+        found[node.name] = (str(container.id), container.attrs["State"]["StartedAt"])
+    return found
+
+
+def connect(node: Node, folder: Folder, user: str = "root") -> paramiko.SSHClient:
+    """An SSH connection that refuses every host key which known_hosts does not hold."""
+    client = paramiko.SSHClient()
+    client.load_host_keys(str(folder.known_hosts))
+    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    client.connect(
+        node.address, username=user, key_filename=str(folder.user_key), look_for_keys=False, allow_agent=False
+    )
+    return client
+
+
+def said(client: paramiko.SSHClient, command: str, *, stdin: str = "") -> tuple[int, str]:
+    """Exit status and standard output of a command over SSH."""
+    given, out, _ = client.exec_command(command)
+    given.write(stdin)
+    given.channel.shutdown_write()
+    text = out.read().decode().strip()
+    return out.channel.recv_exit_status(), text
+
+
+# up
+
+
+def test_up_leaves_alone_what_is_right(lab: Lab, folder: Folder) -> None:
+    before = containers(lab)
+    files = [lab.site_file, folder.user_key, folder.operator_password, folder.packages / "current" / "index.json"]
+    written = [path.stat().st_mtime_ns for path in files]
+    stages: list[str] = []
+
+    with labs.up(progress=stages.append) as again:
+        assert again.nodes == lab.nodes
+        assert containers(again) == before
+
+    assert stages == ["starting the nodes"]
+    assert [path.stat().st_mtime_ns for path in files] == written
+
+
+def test_a_stopped_and_a_killed_node_are_started_with_what_was_on_them(lab: Lab, ask: Ask) -> None:
+    first, second, third = lab.nodes
+    ask(first, "echo kept >/root/kept")
+    untouched = containers(lab)[third.name]
+    lab.stop(first)
+    lab.kill(second)
+    assert [one.state for one in labs.status(lab)] == ["exited", "exited", "running"]
+
+    stages: list[str] = []
+    with labs.up(progress=stages.append) as again:
+        assert [(one.state, one.ssh) for one in labs.status(again)] == [("running", True)] * 3
+        assert containers(again)[third.name] == untouched
+    assert stages == ["starting the nodes"]
+
+    assert ask(first, "cat /root/kept; rm /root/kept") == "kept"
+
+
+def test_a_node_that_was_removed_or_only_half_made_is_made(lab: Lab, folder: Folder) -> None:
+    first, second, _ = lab.nodes
+    client = lab.engine.client
+    client.containers.get(first.container).remove(force=True, v=True)
+    container = client.containers.get(second.container)
+    shape, image = container.labels, container.attrs["Config"]["Image"]
+    container.remove(force=True, v=True)
+    client.containers.create(
+        image, name=second.container, hostname=second.name, labels={**shape, "runbook.lab.shape": "?"}
+    )
+
+    with labs.up():
+        for node in (first, second):
+            with connect(node, folder) as ssh:
+                assert said(ssh, "hostname") == (0, node.name)
+
+
+def test_a_node_whose_ssh_is_silent_is_restarted(lab: Lab, ask: Ask, folder: Folder) -> None:
+    node = lab.nodes[1]
+    ask(node, "systemctl stop ssh.service")
+
+    with labs.up(), connect(node, folder) as ssh:
+        assert said(ssh, "true") == (0, "")
+
+
+def test_a_killed_engine_is_repaired_and_the_nodes_outlive_it(lab: Lab, folder: Folder) -> None:
+    if not lab.engine.ours:
+        pytest.skip("this machine's engine is not the lab's to kill")
+    before = containers(lab)
+    pid = engine.process(folder, "dockerd")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: engine.process(folder, "dockerd") is None, seconds=10)
+    # what is left says that it runs: a socket, and pid files whose pids another process has by now
+    assert folder.socket.exists()
+    (folder.runtime / "docker.pid").write_text(str(os.getpid()))
+    until(lambda: engine.process(folder, "containerd") is None, seconds=10)
+    (folder.runtime / "exec" / "containerd" / "containerd.pid").write_text(str(os.getpid()))
+
+    with labs.up() as again:
+        assert containers(again) == before
+        assert [one.ssh for one in labs.status(again)] == [True] * 3
+
+
+def test_the_parameter_file_describes_the_nodes(lab: Lab) -> None:
+    site = Site.load(lab.site_file)
+
+    assert site.name == "lab"
+    assert [(host.name, str(host.address)) for host in site.hosts] == [(node.name, node.address) for node in lab.nodes]
+
+
+# what a node is
+
+
+def test_a_node_has_booted_with_systemd_and_nothing_has_failed(lab: Lab, ask: Ask) -> None:
+    for node in lab.nodes:
+        assert ask(node, "cat /proc/1/comm") == "systemd"
+        assert ask(node, "systemctl is-system-running") == "running"
+        assert ask(node, "systemctl is-active ssh rsyslog").split() == ["active", "active"]
+
+
+def test_nodes_are_machines_of_their_own_that_know_each_other_by_name(lab: Lab, ask: Ask) -> None:
+    assert len({ask(node, "cat /etc/machine-id") for node in lab.nodes}) == 3
+    for node in lab.nodes:
+        for other in lab.nodes:
+            assert ask(node, f"getent hosts {other.name}").split()[0] == other.address
+            assert ask(node, f"timeout 5 bash -c 'head -n 1 </dev/tcp/{other.name}/22'").startswith("SSH-")
+
+
+def test_a_node_reaches_nothing_beyond_the_lab(lab: Lab, ask: Ask) -> None:
+    for node in lab.nodes:
+        assert ask(node, "ip route show default") == ""
+        # an address of documentation (RFC 5737), which nobody has: the node does not even try
+        refused = lab.exec(node, "nc -w 5 203.0.113.1 80 </dev/null")
+        assert refused.status != 0
+        assert "Network is unreachable" in lab.exec(node, ["ping", "-c1", "-W1", "203.0.113.1"]).stderr
+
+
+def test_ssh_refuses_a_host_key_that_is_not_the_node_s(lab: Lab, folder: Folder, tmp_path: Path) -> None:
+    first, second, _ = lab.nodes
+    swapped = Folder(tmp_path)
+    shutil.copytree(folder.keys, swapped.keys)
+    keys.write_known_hosts(swapped, {second.name: first.address})
+
+    with connect(first, folder) as ssh:
+        assert said(ssh, "id -un") == (0, "root")
+    with pytest.raises(paramiko.BadHostKeyException):
+        connect(first, swapped)
+
+
+def test_shell_connects_with_the_keys_of_the_lab(lab: Lab) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("no ssh on this machine")
+    shell = [sys.executable, "-c", "from runbook.cli import main; main()", "lab", "shell"]
+
+    done = subprocess.run([*shell, "node2", "hostname"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "node2\n"), done.stderr
+    unknown = subprocess.run([*shell, "node9"], capture_output=True, text=True, check=False)
+    assert unknown.returncode == 1
+    assert "the lab has no node node9" in unknown.stderr
+
+
+def test_two_users_may_sudo_one_with_a_password_and_one_without(lab: Lab, folder: Folder) -> None:
+    node = lab.nodes[0]
+    with connect(node, folder, "deploy") as ssh:
+        assert said(ssh, "sudo -n id -u") == (0, "0")
+    with connect(node, folder, "operator") as ssh:
+        assert said(ssh, "sudo -n id -u") == (1, "")
+        assert said(ssh, "sudo -S id -u", stdin=f"{folder.operator_password.read_text()}\n") == (0, "0")
+        assert said(ssh, "sudo -S id -u", stdin="wrong\n")[0] == 1
+
+
+def test_the_system_log_has_the_places_of_centos(lab: Lab, ask: Ask) -> None:
+    node = lab.nodes[0]
+    ask(node, "logger -t lab-test spoken")
+
+    until(lambda: "lab-test: spoken" in ask(node, "cat /var/log/messages"), seconds=10)
+
+
+# packages
+
+
+def test_yum_and_rpm_install_upgrade_and_remove_a_package_with_its_service(fresh_node: Node, ask: Ask) -> None:
+    node = fresh_node
+    assert "runbook-rehearsal.noarch" in ask(node, "yum list --showduplicates runbook-rehearsal")
+
+    ask(node, "yum install -y runbook-rehearsal-1.0")
+    assert ask(node, "rpm -q runbook-rehearsal") == "runbook-rehearsal-1.0-1.noarch"
+    ask(node, "service runbook-rehearsal start && systemctl enable runbook-rehearsal")
+    assert ask(node, "systemctl is-active runbook-rehearsal") == "active"
+
+    ask(node, "rpm -Uvh /opt/lab-repo/current/runbook-rehearsal-1.1-1.noarch.rpm")
+    assert ask(node, "cat /usr/share/runbook-rehearsal/version") == "runbook-rehearsal 1.1"
+    assert ask(node, "systemctl is-active runbook-rehearsal") == "active"
+
+    ask(node, "rpm -e runbook-rehearsal")
+    assert ask(node, "systemctl is-active runbook-rehearsal || true") == "inactive"
+    assert "not installed" in ask(node, "rpm -q runbook-rehearsal || true")
+
+
+def test_every_user_sees_the_same_packages(lab: Lab, ask: Ask) -> None:
+    node = lab.nodes[0]
+
+    assert "node-base-1.0-1.noarch" in ask(node, "rpm -qa").split()
+    assert ask(node, "runuser -u deploy -- rpm -qa") == ask(node, "rpm -qa")
+
+
+def test_nodes_cannot_write_the_repository(lab: Lab) -> None:
+    assert "Read-only file system" in lab.exec(lab.nodes[0], "touch /opt/lab-repo/current/x").stderr
+
+
+def test_packages_of_a_folder_take_the_place_of_the_lab_s_own(lab: Lab, ask: Ask, tmp_path: Path) -> None:
+    node = lab.nodes[0]
+    shutil.copy(lab.folder.packages / "current" / "runbook-rehearsal-1.0-1.noarch.rpm", tmp_path)
+    listed = "yum -q list --available --showduplicates runbook-rehearsal | grep -o '1\\.[0-9]-1'"
+    assert ask(node, listed).split() == ["1.0-1", "1.1-1"]
+
+    with labs.up(packages=tmp_path):
+        assert ask(node, listed).split() == ["1.0-1"]
+    with labs.up():
+        assert ask(node, listed).split() == ["1.0-1", "1.1-1"]
+
+
+def test_a_package_that_cannot_be_built_shows_what_rpmbuild_said(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tmp_path / "broken"
+    recipe.mkdir()
+    spec = (rpms.RECIPES / "runbook-rehearsal" / "runbook-rehearsal-1.0.spec").read_text()
+    (recipe / "broken.spec").write_text(spec.replace("%install\n", "%install\necho 'nothing to install' >&2; exit 3\n"))
+    shutil.copy(rpms.RECIPES / "runbook-rehearsal" / "runbook-rehearsal.service", recipe)
+    monkeypatch.setattr(rpms, "RECIPES", tmp_path)
+
+    with pytest.raises(LabError, match=r"could not build the package broken:[^$]*nothing to install"):
+        labs.up()
+
+    assert lab.exec(lab.nodes[0], "yum -q list runbook-rehearsal").status == 0, "the repository in use must stay"
+
+
+# ZooKeeper, as the document found it
+
+
+def test_zookeeper_is_there_and_neither_started_nor_configured_as_a_member(fresh_node: Node, ask: Ask) -> None:
+    assert ask(fresh_node, "ls -A /var/lib/zookeeper /usr/hdp/2.4.0.0-169/zookeeper/logs | grep -v ':$'; true") == ""
+    assert ask(fresh_node, "grep -E '^[^#]' /etc/zookeeper/conf/zoo.cfg").split() == [
+        "tickTime=2000",
+        "initLimit=10",
+        "syncLimit=5",
+        "dataDir=/var/lib/zookeeper",
+        "clientPort=2181",
+    ]
+    assert ask(fresh_node, "ss -Hltn 'sport = 2181 or sport = 8080'") == ""
+
+
+def test_zookeeper_is_started_asked_and_stopped_by_its_script(fresh_node: Node, lab: Lab, ask: Ask) -> None:
+    node = fresh_node
+    idle = lab.exec(node, f"{ZK} status")
+    assert (idle.status, "Error contacting service. It is probably not running." in idle.stdout) == (1, True)
+
+    assert "STARTED" in ask(node, f"{ZK} start")
+    until(lambda: ask(node, "echo ruok | nc -N -w 2 localhost 2181 || true") == "imok", seconds=30)
+    assert ask(node, f"{ZK} status") == "Mode: standalone"
+    assert "zk_server_state\tstandalone" in ask(node, "echo mntr | nc -N -w 2 localhost 2181")
+    assert "Server environment:zookeeper.version=3.8" in ask(
+        node, "cat /usr/hdp/2.4.0.0-169/zookeeper/logs/zookeeper-root-server-node3.log"
+    )
+    assert ask(node, "ss -Hltn 'sport = 8080'") == "", "the admin server would take Marathon's port"
+    pid = ask(node, "cat /var/lib/zookeeper/zookeeper_server.pid")
+    assert f"already running as process {pid}" in ask(node, f"{ZK} start")
+
+    assert "STOPPED" in ask(node, f"{ZK} stop")
+    assert lab.exec(node, f"kill -0 {pid}").status != 0
+    assert "no zookeeper to stop" in ask(node, f"{ZK} stop")
+
+
+def test_zookeeper_s_script_believes_a_pid_file_whatever_lives_under_its_pid(fresh_node: Node, ask: Ask) -> None:
+    # the trap of 3.4.6 that chapter 1.3 has to diagnose: `start` exits 0 and nothing runs
+    ask(fresh_node, "printf 1 >/var/lib/zookeeper/zookeeper_server.pid")
+
+    assert "already running as process 1." in ask(fresh_node, f"{ZK} start")
+
+    assert ask(fresh_node, "ss -Hltn 'sport = 2181'") == ""
