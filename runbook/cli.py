@@ -158,7 +158,11 @@ def record_list(outputs: Path | None) -> None:
 
     table = Table("record", "mode", "outcome", "changed", "ok", "failed", "checks", "chapters", "operator", box=None)
     for folder in records.all_of(outputs or upwards("outputs")):
-        history = records.history_of(folder)
+        try:
+            history = records.history_of(folder)
+        except RunbookError as error:
+            table.add_row(folder.name, "", error.message)
+            continue
         counts = history.counts
         outcome = history.outcome if history.closed else f"{history.outcome} (not closed)"
         chapters = " ".join(chapter.number for chapter in history.chapters)

@@ -75,13 +75,13 @@ class Manager(NotebookExecutionManager):  # type: ignore[misc]
         if "://" in self.output_path or self.output_path == "-":  # a store or a stream that papermill knows
             super().save(**options)
             return
-        text = text_of(self.nb)
+        content = written(self.nb)
         path = Path(self.output_path)
         if self._written:
-            files.replace(path, text)
+            files.replace(path, content)
             return
         try:
-            files.create(path, text)
+            files.create(path, content)
         except FileExistsError as error:
             raise RecordError(
                 f"{path}: there is an executed notebook already", "name another output: records are never overwritten"
@@ -229,13 +229,14 @@ def refuse_unknown(nb: NotebookNode, given: Iterable[str]) -> None:
         raise ParameterError(problems)
 
 
-def text_of(nb: NotebookNode) -> str:
+def written(nb: NotebookNode) -> bytes:
     """A notebook as a file holds it, secrets in outputs masked; the notebook itself is left as it is."""
     shown = copy.copy(nb)
     shown.cells = [copy.copy(cell) for cell in nb.cells]
     for cell in shown.cells:
         _redact_outputs(cell)
-    return str(nbformat.writes(shown)) + "\n"
+    text: str = nbformat.writes(shown)
+    return f"{text}\n".encode()
 
 
 def _redact_outputs(cell: NotebookNode) -> None:

@@ -11,24 +11,24 @@ from pathlib import Path
 TEMPORARY = ".unfinished-"  # how the name of a file begins that is still being written
 
 
-def create(path: Path, content: str) -> None:
+def create(path: Path, content: bytes) -> None:
     """Write a new file, synced, that nobody sees half written; FileExistsError where there is one already."""
     with _written_beside(path, content) as written:
         os.link(written, path)
 
 
-def replace(path: Path, content: str) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Put `content` in the place of a file, synced: who reads it sees the earlier content or this one."""
     with _written_beside(path, content) as written:
         os.replace(written, path)
 
 
 @contextmanager
-def _written_beside(path: Path, content: str) -> Iterator[Path]:
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     written = Path(name)
     try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+        with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fchmod(handle, 0o644)

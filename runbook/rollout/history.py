@@ -16,6 +16,7 @@ from runbook.outcomes import Outcome
 from runbook.remote.modes import Mode, Status
 from runbook.rollout.journal import Entry
 
+OPENED = ("record", "site", "mode", "operator", "commit", "dirty", "parameters")  # what the first entry tells
 NO_END = "it ended without its end being told"
 
 
@@ -147,7 +148,7 @@ class History:
         self.finished = entry["time"]
         match entry["event"]:
             case "record_opened":
-                self.opened = entry
+                self.opened = {name: entry[name] for name in OPENED}
             case "record_closed":
                 self.closed = True
             case "stopped":

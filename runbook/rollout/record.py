@@ -116,11 +116,11 @@ def close(folder: Path) -> dict[str, Any]:
     with journal_of(folder) as file:
         history = History.of(journal.read(file.path))
         file.append({"event": "record_closed", "outcome": history.outcome})
-    files.create(folder / report.NAME, report.render(folder))
+    files.create(folder / report.NAME, report.render(folder).encode())
     content = _content(folder, previous)
-    text = _text(content)
-    files.create(folder / RECORD, text)
-    files.create(folder / SEAL, _seal(text))
+    data = _text(content)
+    files.create(folder / RECORD, data)
+    files.create(folder / SEAL, _seal(data).encode())
     return content
 
 
@@ -134,7 +134,7 @@ def _newest_closed(folder: Path) -> dict[str, str] | None:
 
 def _content(folder: Path, previous: dict[str, str] | None) -> dict[str, Any]:
     """What record.json says: wholly determined by the other files of the folder and by the record before."""
-    history = History.of(journal.read(folder / journal.NAME))
+    history = history_of(folder)
     opened = history.opened
     lines = (folder / journal.NAME).read_bytes().split(b"\n")[:-1]
     return {
@@ -196,12 +196,12 @@ def _names(folder: Path) -> list[str]:
     return sorted(name for name in found if name not in (RECORD, SEAL))
 
 
-def _text(content: dict[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+def _text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _seal(text: str) -> str:
-    return f"{journal.digest(text.encode())}  {RECORD}\n"
+def _seal(data: bytes) -> str:
+    return f"{journal.digest(data)}  {RECORD}\n"
 
 
 # verifying
@@ -234,11 +234,49 @@ def verify(folder: Path) -> Verified:
     content = _loaded(folder / RECORD)
     if not isinstance(content, dict):
         return Verified(folder, (*journal.verify(path), Fault(folder / RECORD, 0, "altered: not a JSON object")))
-    chain = journal.verify(path, content.get("journal", {}).get("last"))
-    files_altered = [fault for fault in _altered_files(folder, content) if not chain or fault.file != path]
     before, notes = _before(folder, content)
-    sealed = _seal_broken(folder, data, content, journal_holds=not chain)
-    return Verified(folder, (*chain, *files_altered, *sealed, *before, *_after(folder, data)), notes)
+    faults = [*_inside(folder, data, content), *before, *_after(folder, data)]
+    return Verified(folder, tuple(faults), notes)
+
+
+def _inside(folder: Path, data: bytes, content: dict[str, Any]) -> list[Fault]:
+    """What in the folder is not as it was written; `data` is record.json, and `content` what it says."""
+    seal = folder / SEAL
+    if not seal.exists():
+        return [Fault(seal, 0, "removed, or the rollout died while it closed the record")]
+    sealed = seal.read_text(encoding="utf-8", errors="replace")
+    derived = _derived(folder, content)
+    altered = _first_difference(folder / RECORD, data, derived)
+    if altered and sealed == _seal(derived):  # all else is as it was sealed
+        return [altered]
+    path = folder / journal.NAME
+    chain = journal.verify(path, content.get("journal", {}).get("last"))
+    faults = [*chain, *(fault for fault in _altered_files(folder, content) if not chain or fault.file != path)]
+    if altered and not faults:
+        return [altered]
+    if sealed != _seal(data):
+        faults.append(Fault(folder / RECORD, 0, f"altered, or {SEAL} was: their hashes differ"))
+    return faults
+
+
+def _derived(folder: Path, content: dict[str, Any]) -> bytes:
+    """What record.json would be by the other files; nothing where they do not tell, or this version does not know."""
+    if content.get("format") != FORMAT:
+        return b""
+    try:
+        return _text(_content(folder, content.get("previous")))
+    except (RecordError, LookupError, TypeError, ValueError):  # they were altered beyond reading
+        return b""
+
+
+def _first_difference(path: Path, present: bytes, derived: bytes) -> Fault | None:
+    if not derived:
+        return None
+    lines = zip_longest(present.split(b"\n"), derived.split(b"\n"), fillvalue=b"the end")
+    for number, (line, wanted) in enumerate(lines, 1):
+        if line != wanted:
+            return Fault(path, number, f"altered: by the other files, this is {wanted.decode().strip()}")
+    return None
 
 
 def _altered_files(folder: Path, content: dict[str, Any]) -> list[Fault]:
@@ -251,24 +289,6 @@ def _altered_files(folder: Path, content: dict[str, Any]) -> list[Fault]:
         elif journal.digest((folder / name).read_bytes()) != recorded[name]:
             faults.append(Fault(folder / name, 0, "altered"))
     return faults
-
-
-def _seal_broken(folder: Path, data: bytes, content: dict[str, Any], *, journal_holds: bool) -> list[Fault]:
-    """Whether record.json is as it was sealed, and as the journal gives it; where not, the first line that differs."""
-    seal = folder / SEAL
-    if not seal.exists():
-        return [Fault(seal, 0, "removed, or the rollout died while it closed the record")]
-    holds = seal.read_text(encoding="utf-8", errors="replace") == f"{journal.digest(data)}  {RECORD}\n"
-    if journal_holds and content.get("format") == FORMAT:
-        derived = _content(folder, content.get("previous")) | {"files": content.get("files")}
-        wanted, present = _text(derived).encode().split(b"\n"), data.split(b"\n")
-        for number, (line, other) in enumerate(zip_longest(wanted, present), 1):
-            if line != other:
-                wanted_line = "the end" if line is None else line.decode().strip()
-                return [Fault(folder / RECORD, number, f"altered: by the journal, this is {wanted_line}")]
-    if holds:
-        return []
-    return [Fault(folder / RECORD, 0, f"altered, or {SEAL} was: their hashes differ")]
 
 
 def _before(folder: Path, content: dict[str, Any]) -> tuple[list[Fault], tuple[str, ...]]:
@@ -311,5 +331,13 @@ def all_of(outputs: Path) -> list[Path]:
 
 
 def history_of(folder: Path) -> History:
-    """What the journal of a record tells."""
-    return History.of(journal.read(folder / journal.NAME))
+    """What the journal of a record tells; RecordError where it was altered beyond reading."""
+    try:
+        history = History.of(journal.read(folder / journal.NAME))
+        if not history.opened:
+            raise KeyError("record_opened")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"{folder / journal.NAME}: cannot be read: {error!r}", f"see runbook record verify {folder}"
+        ) from error
+    return history

@@ -211,7 +211,7 @@ class _Rollout:
         finally:
             chapter = self._judged(notebook, nb.metadata.papermill.get("stopped", reason))
             _put_banner(nb, chapter)
-            files.replace(output, engine.text_of(nb))
+            files.replace(output, engine.written(nb))
         return chapter.outcome
 
     def _judged(self, notebook: Notebook, stopped: str | None) -> ChapterHistory:
