@@ -1,0 +1,1 @@
+"""Stands in for the package http-parser, which pymesos needs and which does not compile since Python 3.11."""
