@@ -21,6 +21,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ from runbook.site import Site
 SESSION = 10.0
 """Seconds after which ZooKeeper takes the lock from a holder that it hears nothing of."""
 PATIENCE = 3.0
-"""Seconds that an ensemble has to answer."""
+"""Seconds that a member has to accept a connection, and the lock to be free; one that accepts and then says nothing
+holds up a rollout for `SESSION` seconds."""
 SHARED = Path("/run/lock")
 """Where lock files are, one place for the whole machine; where it cannot be written, the folder of temporary files."""
 
@@ -95,11 +97,11 @@ class SiteLock:
         self.release()
 
     def renew(self) -> bool:
-        """Take the lock in ZooKeeper unless it is held; to be called before every chapter.
+        """Take the lock in ZooKeeper unless it is held; to be called between chapters.
 
         Gives whether it is held now: False where the ensemble does not answer. Raises LockHeld.
         """
-        if not self._in_zookeeper:
+        if not self._in_zookeeper and self._somebody_listens():
             with contextlib.suppress(KazooTimeoutError, KazooException):  # it does not answer, or not well enough
                 self._take_in_zookeeper()
         return self._in_zookeeper
@@ -121,6 +123,14 @@ class SiteLock:
                 f"{self._path}: cannot open the lock file: {error.strerror}", "remove it if no rollout runs"
             ) from error
         self._path.write_text(self._holder.data(), encoding="utf-8")
+
+    def _somebody_listens(self) -> bool:
+        """Whether any member accepts connections: kazoo would go on trying until its time is over."""
+        for member in self._site.zookeeper_hosts.split(","):
+            host, _, port = member.rpartition(":")
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), PATIENCE):
+                return True
+        return False
 
     def _take_in_zookeeper(self) -> None:
         self._disconnect()

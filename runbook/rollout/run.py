@@ -100,7 +100,7 @@ def chosen(notebooks: Sequence[Notebook], chapters: str | None) -> tuple[Noteboo
     there = ", ".join(map(str, by_number)) or "none: name the folder of the notebooks with --notebooks"
     wanted: set[int] = set()
     problems = []
-    for part in (chapters or "0").split(","):
+    for part in ("0" if chapters is None else chapters).split(","):
         match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
         if match is None or int(match[1]) > int(match[2] or match[1]):
             problems.append(
@@ -187,8 +187,8 @@ class _Rollout:
         self._journal.close()
 
     def run(self, prepared: Sequence[tuple[Notebook, NotebookNode]], environment: dict[str, str]) -> None:
-        for notebook, nb in prepared:
-            if self._lock is not None:
+        for position, (notebook, nb) in enumerate(prepared):
+            if self._lock is not None and position:
                 self._lock.renew()
             if self._chapter(notebook, nb, environment) in (Outcome.FAILED, Outcome.DIED):
                 return

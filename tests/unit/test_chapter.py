@@ -1,0 +1,260 @@
+"""What a notebook opens: sections whose outcomes follow from what happened, told to a journal."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook import events
+from runbook.chapter import Chapter as Base
+from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError
+from runbook.outcomes import Outcome
+from runbook.rollout import journal, record
+from runbook.rollout.journal import Entry
+
+SITE = Path(__file__).parent / "notebooks" / "site.yml"
+
+
+class Chapter(Base):
+    number, title = "01", "Rehearsal"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(record.VARIABLE, raising=False)
+    yield
+    if Base._open is not None:
+        Base._open.close()
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A record's folder that a rollout has begun."""
+    monkeypatch.setenv(record.VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def told(folder: Path, *names: str) -> list[Entry]:
+    return [entry for entry in journal.read(folder / journal.NAME) if not names or entry["event"] in names]
+
+
+def step(status: str, host: str = "node1", diff: str = "") -> None:
+    events.emit(
+        event="step", host=host, step="file /etc/conf", status=status, summary="content", diff=diff, seconds=0.1
+    )
+
+
+def check(holds: bool) -> None:
+    events.emit(event="check", name="one leader", holds=holds, evidence="none", seconds=0.1)
+
+
+def test_what_happens_in_a_section_is_told_with_chapter_and_section(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with chapter.section("1.1", "Connection string"):
+        step("changed")
+        check(True)
+    chapter.finish()
+    assert [(entry["event"], entry["chapter"], entry["section"]) for entry in told(shared)] == [
+        ("chapter_started", "01", None),
+        ("section_started", "01", "1.1"),
+        ("step", "01", "1.1"),
+        ("check", "01", "1.1"),
+        ("section_finished", "01", "1.1"),
+        ("chapter_finished", "01", None),
+    ]
+    assert [entry["outcome"] for entry in told(shared, "section_finished", "chapter_finished")] == ["changed"] * 2
+    assert journal.verify(shared / journal.NAME) == []
+
+
+def test_events_of_other_threads_belong_to_the_running_section(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with chapter.section("1.1", "Connection string"):
+        threads = [threading.Thread(target=step, args=("ok", f"node{number}")) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert {(entry["host"], entry["section"]) for entry in told(shared, "step")} == {
+        (f"node{number}", "1.1") for number in range(8)
+    }
+
+
+def test_progress_is_not_journalled(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with chapter.section("1.1", "Connection string"):
+        events.emit(event="progress", host="node1", step="upload", done=1, total=2)
+    assert told(shared, "progress") == []
+
+
+def test_an_error_fails_its_section_and_goes_on_to_the_notebook(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with pytest.raises(ApplyFailed, match="node1 said no"), chapter.section("1.1", "Connection string"):
+        raise ApplyFailed("node1 said no", "ask node1")
+    (finished,) = told(shared, "section_finished")
+    assert (finished["outcome"], finished["error"]) == ("failed", "node1 said no\n  remedy: ask node1")
+    with pytest.raises(ChapterFailed, match=r"section 1\.1: node1 said no") as failed:
+        chapter.finish()
+    assert failed.value.result.outcome is Outcome.FAILED  # type: ignore[attr-defined]
+    assert told(shared, "chapter_finished")[0]["outcome"] == "failed"
+
+
+def test_a_section_that_is_run_again_counts_as_it_ended_last(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with pytest.raises(ApplyFailed), chapter.section("1.1", "Connection string"):
+        raise ApplyFailed("node1 said no")
+    with chapter.section("1.1", "Connection string"):
+        step("changed")
+    assert chapter.finish().outcome is Outcome.CHANGED
+
+
+def test_verify_goes_through_the_whole_chapter_and_then_raises(shared: Path) -> None:
+    chapter = Chapter(SITE, "verify")
+    with chapter.section("1.1", "Connection string"):
+        step("would change", diff="--- a\n+++ b\n@@ -3 +3 @@\n-x\n+y\n")
+    with chapter.section("1.2", "Start"):
+        raise DriftFound("node2: runs another version")
+    with chapter.section("1.3", "State"):
+        step("ok")
+    with pytest.raises(DriftFound) as drift:
+        chapter.finish()
+    assert [entry["outcome"] for entry in told(shared, "section_finished")] == ["drift", "drift", "ok"]
+    assert told(shared, "chapter_finished")[0]["outcome"] == "drift"
+    assert "node1: file /etc/conf:3: content\nnode2: runs another version" in str(drift.value)
+    assert [row[2] for row in drift.value.result.rows()] == ["drift", "drift", "ok"]  # type: ignore[attr-defined]
+
+
+def test_a_plan_goes_through_the_whole_chapter(shared: Path) -> None:
+    chapter = Chapter(SITE)
+    with chapter.section("1.1", "Connection string"):
+        step("would change")
+        check(False)
+    assert chapter.finish().outcome is Outcome.WOULD_CHANGE
+
+
+def test_a_check_that_does_not_hold_fails_its_section_even_where_nothing_is_raised(shared: Path) -> None:
+    chapter = Chapter(SITE, "verify")
+    with chapter.section("1.1", "Connection string"):
+        check(False)
+    with pytest.raises(ChapterFailed, match=r"section 1\.1: one leader: none"):
+        chapter.finish()
+
+
+def test_a_section_that_was_stopped_from_outside_has_no_end(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with pytest.raises(SystemExit), chapter.section("1.1", "Connection string"):
+        sys.exit(0)
+    assert told(shared, "section_finished") == []
+    with pytest.raises(ChapterFailed, match=r"section 1\.1: was stopped before its end"):
+        chapter.finish()
+
+
+def test_a_summary_is_a_table_of_the_sections(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    with chapter.section("1.1", "<Connection> string"):
+        step("changed")
+        step("ok", "node2")
+        check(True)
+    summary = chapter.finish()
+    assert [row[:5] for row in summary.rows()] == [
+        ("1.1", "<Connection> string", "changed", "1 changed, 1 ok", "1 of 1 hold")
+    ]
+    assert "&lt;Connection&gt; string" in summary._repr_html_()
+    assert repr(summary).splitlines()[0] == "01 Rehearsal: changed (apply)"
+
+
+def test_versions_are_told(shared: Path) -> None:
+    Chapter(SITE).versions("node1", {"zookeeper": "3.4.6"})
+    (entry,) = told(shared, "versions")
+    assert (entry["host"], entry["versions"]) == ("node1", {"zookeeper": "3.4.6"})
+
+
+def test_a_chapter_that_is_opened_again_ends_the_one_before(shared: Path) -> None:
+    first = Chapter(SITE)
+    second = Chapter(SITE)
+    with second.section("1.1", "Connection string"):
+        step("ok")
+    assert len(told(shared, "step")) == 1
+    with pytest.raises(RuntimeError, match="run the cell that opens it again"), first.section("1.2", "Start"):
+        pass
+
+
+def test_sections_do_not_nest(shared: Path) -> None:
+    chapter = Chapter(SITE)
+    with (
+        pytest.raises(RuntimeError, match=r"section 1\.2 inside section 1\.1"),
+        chapter.section("1.1", "Connection string"),
+        chapter.section("1.2", "Start"),
+    ):
+        pass
+
+
+def test_without_a_rollout_a_record_is_begun_and_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    chapter = Chapter(SITE, "apply")
+    with chapter.section("1.1", "Connection string"):
+        step("changed")
+    chapter.finish()
+    assert capsys.readouterr().out == f"record: {chapter.folder}\n"
+    assert chapter.folder.parent == Path("outputs")
+    content = json.loads((chapter.folder / record.RECORD).read_text())
+    assert (content["outcome"], content["changed"]) == ("changed", 1)
+    assert record.verify(chapter.folder).faults == ()
+
+
+def test_without_its_last_cell_a_chapter_died_when_its_process_ends(tmp_path: Path) -> None:
+    program = f"""
+from runbook.chapter import Chapter
+class One(Chapter):
+    number, title = "01", "Rehearsal"
+One({str(SITE)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    folder = tmp_path / done.stdout.removeprefix("record: ").strip()
+    assert json.loads((folder / record.RECORD).read_text())["outcome"] == "died"
+
+
+def test_the_parameter_file_is_looked_up_in_the_folders_above(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parameters").mkdir()
+    (tmp_path / "parameters" / "lab.yml").write_text(SITE.read_text())
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert Chapter("parameters/lab.yml").site.name == "rehearsal"
+
+
+def test_outputs_of_the_project_are_found_from_its_notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert Chapter(SITE).folder.parent == tmp_path / "outputs"
+
+
+@pytest.mark.parametrize(
+    ("mode", "yes", "message"),
+    [
+        ("aply", False, "mode: 'aply' is not a mode\n  remedy: one of plan, apply, verify"),
+        ("plan", "no", "yes: 'no' is not a truth value\n  remedy: true or false"),
+    ],
+)
+def test_values_that_are_none_are_refused(mode: str, yes: bool, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        Chapter(SITE, mode, yes)
+    assert not os.path.exists("outputs")
+
+
+def test_hosts_are_connected_once_and_know_the_record(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply", yes=True)
+    hosts = chapter.hosts("zookeeper")
+    assert [host.name for host in hosts] == ["node1"]
+    assert hosts.record == shared.name
+    assert hosts.approval.yes
+    assert hosts._fleet is chapter.hosts()._fleet
+    assert list(chapter.hosts("marathon")) == []
