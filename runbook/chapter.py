@@ -175,6 +175,14 @@ class Chapter:
         atexit.register(self.close)
         events.emit(event="chapter_started", title=self.title, mode=self.mode)
 
+    def __repr__(self) -> str:
+        does = {
+            Mode.PLAN: "every difference is shown, and nothing is touched",
+            Mode.APPLY: "what differs is mended",
+            Mode.VERIFY: "nothing is touched, and it fails where anything differs",
+        }
+        return f"{self.number} {self.title} on {self.site.name} ({self.site.file}), mode {self.mode}: {does[self.mode]}"
+
     def hosts(self, role: str | None = None) -> Hosts:
         """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
         if self._hosts is None:

@@ -28,6 +28,9 @@ from runbook.views.tables import Table
 REACH_TIMEOUT = 2.0
 """Seconds after which a port that says nothing, not even that nobody listens, counts as closed by a firewall."""
 
+FEW = 6
+"""Hosts up to which a page is wide enough for a column each."""
+
 TOOLS = (
     *("awk", "base64", "cat", "chmod", "chown", "cp", "date", "df", "dirname", "getconf", "grep", "head", "mkdir"),
     *("mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sort", "stat", "sync", "tail", "tr"),
@@ -59,7 +62,7 @@ class Item:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Preflight:
     """The outcome: problems of files, and every check of every host. Shows as tables."""
 
@@ -92,15 +95,17 @@ class Preflight:
 
     @property
     def tables(self) -> list[Table]:
-        """The checks, and, where there is something to do, what it is: problems before warnings."""
-        told = [Table(self.frame, self.heading, states=tuple(self.frame.columns))]
+        """The checks (of few hosts a row each, of many a column each), and what is to do: problems before warnings."""
+        hosts = {item.host for item in self.items}
+        checks = self.frame.T.rename_axis("check") if len(hosts) <= FEW else self.frame
+        told = [Table(checks, self.heading, states=tuple(checks.columns))]
         rows = [
             ("✗ problem", "this machine", str(problem.file), f"{problem.field}: {problem.message}", problem.remedy)
             for problem in self.files
         ]
         for state in (State.PROBLEM, State.WARNING):
-            for (check, meaning, remedy), hosts in self._grouped(state).items():
-                rows.append((f"{MARKS[state]} {state}", ", ".join(hosts), check, meaning, remedy))
+            for (check, meaning, remedy), where in self._grouped(state).items():
+                rows.append((f"{MARKS[state]} {state}", ", ".join(where), check, meaning, remedy))
         if rows:
             frame = pd.DataFrame(rows, columns=["state", "where", "check", "what it means", "remedy"])
             told.append(Table(frame, "What to do", states=("state",)))
@@ -121,19 +126,14 @@ class Preflight:
         return groups
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if console.width >= 40 + 14 * len(self.frame.columns):
-            yield self.tables[0]
-        else:  # a terminal is narrower than the checks of a host are many
-            turned = self.frame.T.rename_axis("check")
-            yield Table(turned, self.heading, states=tuple(turned.columns))
-        for table in self.tables[1:]:
-            yield ""
+        for table in self.tables:
             yield table
+            yield ""
 
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self.tables)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n\n".join(map(str, self.tables))
 
 

@@ -55,11 +55,13 @@ class CheckResult:
         yield Text(f"{'✓' if self.holds else '✗'} {self.name}", style="green" if self.holds else "bold red")
         yield Text(f"  {self.evidence.text} ({self.seconds:.1f} s)")
         if self.evidence.table is not None:
-            yield Text(self.evidence.table.to_string())
+            yield Text(self.evidence.table.to_string(index=False))
 
     def _repr_html_(self) -> str:
         colour, mark = ("#1a7f37", "✓") if self.holds else ("#cf222e", "✗")
-        table = self.evidence.table.to_html(notebook=True) if self.evidence.table is not None else ""
+        table = ""
+        if self.evidence.table is not None:
+            table = self.evidence.table.to_html(notebook=True, index=False, justify="left")
         remedy = f"<br>remedy: {html.escape(self.evidence.remedy)}" if self.evidence.remedy and not self.holds else ""
         return (
             f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {html.escape(self.name)}</b><br>'

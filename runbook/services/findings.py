@@ -28,7 +28,7 @@ class Finding:
         return f"{self.host}: {self.cause}: {self.evidence}\n  remedy: {self.remedy}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Findings:
     """All that a diagnosis found, in the order in which it should be mended. Empty: nothing is wrong that it knows."""
 
@@ -65,5 +65,5 @@ class Findings:
     def _repr_html_(self) -> str:
         return self.table._repr_html_() if self.items else f"<p>✓ <b>{self._heading}</b></p>"
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join([self._heading, *map(str, self.items)])

@@ -10,6 +10,7 @@ answers of real members in tests/payloads/zookeeper-*. Formats differ between th
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import time
 import uuid
@@ -129,7 +130,7 @@ def parse_srvr(text: str) -> Answer:
     try:
         least, mean, most = said["Latency min/avg/max"].split("/")
         return Answer(
-            version=said["Zookeeper version"].partition(",")[0],
+            version=re.sub(r"(-\$\{.*?\})?,.*", "", said["Zookeeper version"]),  # Debian left a variable in its own
             mode=said["Mode"],
             zxid=int(said["Zxid"], 16),
             connections=int(said["Connections"]),
@@ -325,7 +326,7 @@ class Ensemble:
                     "epoch": answer.epoch,
                     "connections": answer.connections,
                     "znodes": answer.znodes,
-                    "latency (ms)": " / ".join(f"{value:g}" for value in answer.latency),
+                    "latency (ms)": " / ".join(f"{value:.3g}" for value in answer.latency),
                     "version": answer.version,
                 }
             if member.followers is not None:
@@ -337,7 +338,7 @@ class Ensemble:
         return Table(frame, f"ZooKeeper: {len(self.members)} members", states=("mode",))
 
     def _evidence(self, holds: bool, text: str, remedy: str | None = None) -> Evidence:
-        return Evidence(holds, text, self.table().frame, remedy)
+        return Evidence(holds, text, self.table().frame[["host", "mode", "epoch", "followers", "synced"]], remedy)
 
 
 COLUMNS = [

@@ -43,11 +43,11 @@ class Tone(Enum):
 
 
 _WORDS = {
-    Tone.GOOD: ("✓", "ok", "running", "leader", "follower", "standalone", "active", "holds", "healthy", "yes"),
+    Tone.GOOD: ("✓", "ok", "running", "leader", "follower", "standalone", "active", "holds", "healthy"),
     Tone.NEWS: ("●", "changed"),
     Tone.WARNING: ("⚠", "○", "would change", "warning", "observer", "staging", "not serving", "waiting"),
-    Tone.BAD: ("✗", "⚡", "problem", "failed", "lost", "unreachable", "does not answer", "no answer", "down", "no"),
-    Tone.QUIET: ("–", "skipped", "not installed", "stopped", "none", "unknown"),
+    Tone.BAD: ("✗", "⚡", "problem", "failed", "lost", "unreachable", "does not answer", "no answer", "down"),
+    Tone.QUIET: ("–", "skipped", "not installed", "stopped", "unknown"),
 }
 _TONES = {word: tone for tone, words in _WORDS.items() for word in words}
 
@@ -58,7 +58,7 @@ def tone(value: object) -> Tone | None:
     return _TONES.get(text[:1]) or _TONES.get(text.partition(":")[0].lower())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """A DataFrame as the result of a notebook's cell.
 
@@ -126,7 +126,7 @@ class Table:
         found = tone(value) if column in self.states else None
         return Text(text, style=found.style if found else "")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         frame = self._shown.to_string(index=False)
         return f"{self.caption}\n{frame}" if self.caption else frame
 
@@ -134,7 +134,7 @@ class Table:
 _STYLES: list[CSSDict] = [
     {"selector": "caption", "props": "caption-side:top;text-align:left;font-weight:600;padding:.3em 0"},
     {"selector": "th", "props": "text-align:left;vertical-align:top;white-space:nowrap"},
-    {"selector": "td", "props": "text-align:left;vertical-align:top;max-width:46em;overflow-wrap:anywhere"},
+    {"selector": "td", "props": "text-align:left;vertical-align:top;max-width:46em;overflow-wrap:break-word"},
 ]
 _LITERAL = "font-family:monospace;font-size:90%;white-space:pre-wrap"
 
@@ -148,7 +148,8 @@ _DARK = """\
 
 def _css(value: object) -> str:
     found = tone(value)
-    return f"background-color:{found.tint}" if found else ""
+    wrap = ";white-space:nowrap" if len(str(value)) < 24 else ""
+    return f"background-color:{found.tint}{wrap}" if found else ""
 
 
 def _escaped(value: object) -> str:

@@ -60,7 +60,7 @@ STYLE = """
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Topology:
     """The picture as the result of a notebook's cell."""
 
@@ -74,7 +74,7 @@ class Topology:
     def _repr_html_(self) -> str:
         return self.svg
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         lines = [f"{host.name} ({host.address}): {', '.join(host.roles)}" for host in self.site.hosts]
         return "\n".join([f"{self.site.name}: {len(self.site.hosts)} hosts", *lines])
 

@@ -1,0 +1,68 @@
+"""The versions of chapter 0, from what hosts print."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from zookeeper_payloads import site
+
+from runbook.services.overview import NOT_INSTALLED, SOFTWARE, question, versions
+
+# 0.3 of the source document, on node 3
+DOCUMENT = """\
+OS=CentOS Linux 7 (Core)
+kernel=3.10.0-327.el7.x86_64
+ZooKeeper=3.4.6-169--1, built on 02/10/2016 05:49 GMT
+mesos=mesos 0.28.0
+marathon=1.1.1
+docker=Docker version 1.11.1, build 5604cbe
+container=registry registry:2.3.0
+container=mesos-79f63b10-S4.4c57ed91 centos:latest
+"""
+
+
+def test_the_versions_of_the_document() -> None:
+    assert versions(site(), DOCUMENT) == {
+        "OS": "CentOS Linux 7 (Core)",
+        "kernel": "3.10.0-327.el7.x86_64",
+        "ZooKeeper": "3.4.6-169--1",
+        "mesos": "0.28.0",
+        "marathon": "1.1.1",
+        "docker": "1.11.1",
+        "registry": "registry:2.3.0",
+    }
+
+
+def test_what_is_not_there_is_not_installed() -> None:
+    found = versions(site(), "OS=Debian GNU/Linux 12 (bookworm)\nkernel=6.1\n")
+    assert [found[name] for name in SOFTWARE[2:]] == [NOT_INSTALLED] * 5
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [
+        ("ZooKeeper=\nzookeeper_jar=3.4.6.2.4.0.0-169.jar\n", "3.4.6.2.4.0.0-169"),
+        ("ZooKeeper=\n", "installed, never started"),
+        ("ZooKeeper=3.8.0-${mvngit.commit.id}, built on 2024-12-29 17:54 UTC\n", "3.8.0"),
+    ],
+)
+def test_zookeeper_before_it_was_ever_started(said: str, version: str) -> None:
+    assert versions(site(), said)["ZooKeeper"] == version
+
+
+def test_programs_that_do_not_start_are_told_apart_from_missing_ones() -> None:
+    found = versions(site(), "mesos=\ndocker=\n")
+    assert found["mesos"] == found["docker"] == "installed, does not start"
+
+
+def test_another_container_than_the_parameters_name_is_not_the_registry() -> None:
+    assert versions(site(), "container=other registry:2\n")["registry"] == NOT_INSTALLED
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_the_question_is_understood_by_the_shells(shell: str) -> None:
+    done = subprocess.run([shell, "-s"], input=question(site()), text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = versions(site(), done.stdout)
+    assert found["kernel"] != NOT_INSTALLED
