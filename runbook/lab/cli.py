@@ -16,6 +16,7 @@ from rich.table import Table
 
 from runbook import lab as labs
 from runbook.errors import LabError
+from runbook.lab.cluster import LIMIT
 from runbook.lab.engine import Progress
 
 
@@ -25,12 +26,17 @@ def lab() -> None:
 
 
 @lab.command()
-@click.option("--nodes", default=3, show_default=True, help="How many nodes; further ones are removed.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, LIMIT),
+    default=3,
+    show_default=True,
+    help="How many nodes; further ones are removed.",
+)
 @click.option(
     "--packages",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="RUNBOOK_LAB_PACKAGES",
-    help="A folder of RPMs that take the place of the lab's own of the same names.",
+    help="A folder of RPMs that take the place of the lab's own of the same names.  [default: RUNBOOK_LAB_PACKAGES]",
 )
 def up(nodes: int, packages: Path | None) -> None:
     """Start the lab, or mend it; what runs and is right is left alone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -147,14 +148,17 @@ class Lab:
 
 
 def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda stage: None) -> Lab:
-    """Bring up a lab of `nodes` nodes, with the RPMs in the folder `packages` in place of its own, and describe it
-    in the parameter file. What is there and right is left alone; nodes beyond that number are removed.
+    """Bring up a lab of `nodes` nodes and describe it in the parameter file.
 
-    `progress` is called with each stage's name as it begins. LabError where it cannot work, with what is missing.
+    What is there and right is left alone; nodes beyond that number are removed. RPMs in the folder `packages` (else the
+    one that RUNBOOK_LAB_PACKAGES names) take the place of the lab's own of the same names. `progress` is called with
+    each stage's name as it begins. LabError where it cannot work, with what is missing.
     """
     if not 1 <= nodes <= LIMIT:
         raise LabError(f"a lab has 1 to {LIMIT} nodes, not {nodes}")
     folder, target = Folder.default(), site_file()
+    if packages is None and "RUNBOOK_LAB_PACKAGES" in os.environ:
+        packages = Path(os.environ["RUNBOOK_LAB_PACKAGES"])
     with _at_work(folder), contextlib.ExitStack() as undo:
         engine = engines.ensure(folder, progress)
         undo.callback(engine.client.close)

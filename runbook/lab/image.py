@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,12 +99,12 @@ def _debootstrap(engine: Engine, folder: Folder, progress: Progress) -> str:
         progress("installing debootstrap")
         engines.install("debootstrap", "debian-archive-keyring")
     progress("making a Debian with debootstrap")
-    work = folder.path / "debootstrap"
-    root = work / "root"
-    shutil.rmtree(work, ignore_errors=True)
-    root.mkdir(parents=True)
-    root.chmod(0o755)  # it becomes the image's /
-    try:
+    for stale in folder.path.glob("debootstrap-*"):
+        shutil.rmtree(stale, ignore_errors=True)  # of a run that was killed, and may still be writing
+    with tempfile.TemporaryDirectory(prefix="debootstrap-", dir=folder.path) as work:
+        root = Path(work) / "root"
+        root.mkdir()
+        root.chmod(0o755)  # it becomes the image's /, whatever the umask
         # In a mount namespace of its own: what debootstrap mounts is gone with it, however it ends.
         made = subprocess.run(
             ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", root],
@@ -125,8 +126,6 @@ def _debootstrap(engine: Engine, folder: Folder, progress: Progress) -> str:
             engine.client.api.import_image_from_stream(
                 archive.stdout, repository=repository, tag=tag, changes=[f"LABEL {LABEL}=debian"]
             )
-    finally:
-        shutil.rmtree(work)
     return BOOTSTRAPPED
 
 

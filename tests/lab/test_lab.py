@@ -244,7 +244,10 @@ def test_nodes_cannot_write_the_repository(lab: Lab) -> None:
     assert "Read-only file system" in lab.exec(lab.nodes[0], "touch /opt/lab-repo/current/x").stderr
 
 
-def test_packages_of_a_folder_take_the_place_of_the_lab_s_own(lab: Lab, ask: Ask, tmp_path: Path) -> None:
+def test_packages_of_a_folder_take_the_place_of_the_lab_s_own(
+    lab: Lab, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNBOOK_LAB_PACKAGES", raising=False)
     node = lab.nodes[0]
     shutil.copy(lab.folder.packages / "current" / "runbook-rehearsal-1.0-1.noarch.rpm", tmp_path)
     listed = "yum -q list --available --showduplicates runbook-rehearsal | grep -o '1\\.[0-9]-1'"
