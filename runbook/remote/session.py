@@ -49,7 +49,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what it compl
 CONNECT_TIMEOUT = 15.0
 """Seconds for a connection, retries included."""
 EOF_GRACE = 2.0
-"""Seconds that the end of the output may come after the exit status: a daemon that kept the pipe open never ends it."""
+"""Seconds without output after the exit status, before the script's end, in which its rest is awaited."""
 LOCK = f"{steps.STATE_DIR}/lock"
 """The file on a host (as sh text) that the scripts which change something lock."""
 FALSE_START = 5.0
@@ -437,6 +437,8 @@ class Session:
     @contextmanager
     def _limited(self, deadline: float, reader: Reader) -> Iterator[None]:
         """Break the connection at the deadline, wherever a call hangs, and name what ended the connection."""
+        if time.monotonic() >= deadline:
+            raise self._hung(reader.close())
         expired = threading.Event()
 
         def end() -> None:
@@ -503,6 +505,7 @@ class Session:
                 reader.feed("err", decoders["err"].decode(channel.recv_stderr(1 << 20)))
                 drained = False
             if not drained:
+                exited = None
                 continue
             if channel.exit_status_ready():
                 exited = exited or time.monotonic()
@@ -575,6 +578,9 @@ class Session:
                 done += len(chunk)
                 if on_progress:
                     on_progress(done, total)
+        # paramiko drops the answers to pipelined writes, failures included.
+        if (stored := sftp.stat(remote).st_size) != total:
+            raise OSError(f"{stored} of {total} bytes were stored")
         return remote
 
     def _begins_with(self, remote: str, local: Path, size: int, deadline: float) -> bool:

@@ -16,28 +16,42 @@ from dataclasses import dataclass, field
 
 from runbook.errors import StepFailed
 
+# Each write of a program becomes a packet, which costs both sides about as much as the work of a probe. So the end of a
+# piece and the begin of the next are told together, and the output of a short piece with them.
 _PRELUDE = """\
 LC_ALL=C; export LC_ALL
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin; export PATH
 umask 022
-_mark() {{ printf '\\n%s %s\\n' {marker} "$*"; printf '\\n%s %s\\n' {marker} "$*" >&2; }}
+_out=; _newline='
+'
+_mark() {{
+  printf '%s\\n{marker} %s\\n' "$_out" "$1" ${{2:+'' "$2"}}
+  printf '\\n{marker} %s\\n' "$@" >&2
+  _out=
+}}
 _main() {{
-_mark pid $$
+_mark "pid $$"
 {prologue}
 """
-_PIECE = """\
-_mark begin {key}
+_AT_ONCE = """\
 ( :
 {text}
 ) </dev/null 9>&-
 _status=$?
-_mark end {key} $_status
 """
-_STOP_ON_FAILURE = "[ $_status -eq 0 ] || return 0\n"
+_AT_ITS_END = """\
+_out=$( {{ :
+{text}
+}} </dev/null 9>&- )
+_status=$?
+_out=${{_out:+$_out$_newline}}
+"""
+_STOP_ON_FAILURE = """\
+[ $_status -eq 0 ] || {{ _mark "end {key} $_status" done; return 0; }}
+"""
 _POSTLUDE = """\
 }
 _main
-_mark done
 exit 0
 """
 
@@ -58,11 +72,16 @@ def heredoc(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Piece:
-    """A numbered part of a script. With `must_succeed`, its failure ends the script before the next piece."""
+    """A numbered part of a script. With `must_succeed`, its failure ends the script before the next piece.
+
+    What it prints arrives while it runs, in as many packets as it makes writes. The standard output of a `short` one,
+    such as a probe, arrives in one when it has ended, with one newline at its end.
+    """
 
     key: str
     text: str
     must_succeed: bool = False
+    short: bool = False
 
 
 @dataclass
@@ -94,11 +113,14 @@ def compose(pieces: Iterable[Piece], marker: str, prologue: str = "") -> str:
     `prologue` is sh text that runs before them, in the shell that they are children of. A descriptor 9 that it opens
     (a lock) is not handed to them: a daemon that a piece starts would keep it.
     """
-    parts = [_PRELUDE.format(marker=marker, prologue=prologue.rstrip("\n"))]
-    for piece in pieces:
-        parts.append(_PIECE.format(key=piece.key, text=piece.text.rstrip("\n")))
+    pieces = list(pieces)
+    marks = [f'"begin {piece.key}"' for piece in pieces] + ["done"]
+    parts = [_PRELUDE.format(marker=marker, prologue=prologue.rstrip("\n")), f"_mark {marks[0]}\n"]
+    for piece, following in zip(pieces, marks[1:], strict=True):
+        parts.append((_AT_ITS_END if piece.short else _AT_ONCE).format(text=piece.text.rstrip("\n")))
         if piece.must_succeed:
-            parts.append(_STOP_ON_FAILURE)
+            parts.append(_STOP_ON_FAILURE.format(key=piece.key))
+        parts.append(f'_mark "end {piece.key} $_status" {following}\n')
     return "".join([*parts, _POSTLUDE])
 
 

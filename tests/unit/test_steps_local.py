@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_host import ME, MY_GROUP, PRESENT, LocalHost
 from test_steps_golden import GOLDEN, step_of
@@ -386,6 +386,7 @@ OTHER = st.one_of(st.binary(max_size=12), KEYS.map(lambda key: f"{key}=x".encode
     content=st.lists(OTHER, max_size=8).map(b"\n".join),
     wanted=st.dictionaries(KEYS, st.none() | VALUES, max_size=4),
 )
+@settings(deadline=None)
 def test_edited_lines_are_right_others_untouched_and_a_second_edit_finds_nothing(
     content: bytes, wanted: dict[str, str | None]
 ) -> None:

@@ -1,0 +1,635 @@
+"""One host over SSH: how a session meets a host that behaves well, badly, late or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+import pytest
+from fleet import Fleet, host_key, keep_state_at_home, rsa_key, running
+from sshserver import Faults, SshServer
+
+from runbook.errors import (
+    AuthenticationRefused,
+    BecomeFailed,
+    HostKeyChanged,
+    HostKeyUnknown,
+    HostTimeout,
+    HostUnreachable,
+    StepFailed,
+)
+from runbook.remote import session as session_module
+from runbook.remote.session import (
+    ConnectionLost,
+    DeadlinePassed,
+    Gateway,
+    Login,
+    Session,
+    config,
+    fingerprint,
+    placing,
+)
+from runbook.remote.shell import Frame, Piece
+from runbook.remote.steps import Upload
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    keep_state_at_home(monkeypatch)
+    with running(tmp_path, 1) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def server(fleet: Fleet) -> SshServer:
+    return fleet["node1"]
+
+
+@pytest.fixture
+def session(fleet: Fleet) -> Iterator[Session]:
+    with fleet.session() as session:
+        yield session
+
+
+def soon(seconds: float = 20.0) -> float:
+    return time.monotonic() + seconds
+
+
+def ask(session: Session, script: str, seconds: float = 20.0) -> Frame:
+    return session.execute([Piece("0", script)], soon(seconds)).frames["0"]
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+# executions
+
+
+def test_pieces_run_in_one_execution_over_one_connection(server: SshServer, session: Session) -> None:
+    transcript = session.execute([Piece("a", "pwd"), Piece("b", "echo no >&2; exit 3")], soon())
+    assert transcript.frames == {"a": Frame(f"{server.home}\n", "", 0), "b": Frame("", "no\n", 3)}
+    assert (transcript.done, transcript.noise) == (True, "")
+    assert ask(session, "echo again").out == "again\n"
+    assert (server.connections, server.commands) == (1, ["/bin/sh -s"] * 2)
+
+
+def test_the_script_is_in_no_command_line(server: SshServer, session: Session) -> None:
+    assert "hunter22" not in ask(session, "ps -eo args >&2; : hunter22").err
+    assert server.commands == ["/bin/sh -s"]
+
+
+def test_a_login_profile_may_be_noisy(server: SshServer, session: Session) -> None:
+    server.faults.noise = b"\xff Welcome!\nrunbook-0123 begin 0\nmotd without newline"
+    transcript = session.execute([Piece("0", "echo out; echo err >&2")], soon())
+    assert transcript.frames == {"0": Frame("out\n", "err\n", 0)}
+    assert "Welcome!" in transcript.noise
+
+
+def test_much_output_on_both_streams_is_drained_together(session: Session) -> None:
+    script = "i=0; while [ $i -lt 4000 ]; do printf '%01000d\\n' $i; printf '%01000d\\n' $i >&2; i=$((i+1)); done"
+    frame = ask(session, script, 60)
+    assert (len(frame.out), len(frame.err)) == (4000 * 1001, 4000 * 1001)
+
+
+def test_a_long_script_arrives(server: SshServer, session: Session) -> None:
+    server.faults.noise = b"n" * 100_000
+    assert ask(session, f"cat > '{server.home}/x' <<'E'\n{'y' * 3_000_000}\nE\n", 60).status == 0
+    assert (server.home / "x").stat().st_size == 3_000_001
+
+
+def test_bytes_that_are_not_utf8_are_shown_by_their_codes(session: Session) -> None:
+    assert ask(session, r"printf 'a\377\303\251\n'").out == "a\\xffé\n"
+
+
+def test_a_daemon_that_keeps_the_output_open_does_not_keep_us(session: Session) -> None:
+    with within(10):
+        assert ask(session, "sleep 15 & echo started").out == "started\n"
+
+
+def test_threads_take_turns(server: SshServer, session: Session) -> None:
+    answers: list[str] = []
+    threads = [threading.Thread(target=lambda n=n: answers.append(ask(session, f"echo {n}").out)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [f"{n}\n" for n in range(5)]
+    assert (server.connections, server.load.peak) == (1, 1)
+
+
+def test_marks_are_told_while_the_script_runs(session: Session) -> None:
+    told: list[tuple[str, str, float]] = []
+    pieces = [Piece("a", "sleep 0.5"), Piece("b", "")]
+    session.execute(pieces, soon(), lambda word, key: told.append((word, key, time.monotonic())))
+    assert [one[:2] for one in told] == [("begin", "a"), ("end", "a"), ("begin", "b"), ("end", "b")]
+    assert told[1][2] - told[0][2] > 0.3
+
+
+def test_a_host_that_cannot_run_the_script_says_why(server: SshServer, session: Session) -> None:
+    server.program("sh", "")  # not used: /bin/sh is called by its path
+    with pytest.raises(StepFailed, match=r"node1: no script can be run there \(status 2\).*[Ss]yntax"):
+        ask(session, "if true")
+
+
+def test_a_shell_that_ends_in_the_middle_is_a_lost_connection(session: Session) -> None:
+    with pytest.raises(ConnectionLost) as lost:
+        session.execute([Piece("a", "echo x"), Piece("b", "kill -9 $PPID")], soon())
+    assert lost.value.transcript.frames["a"] == Frame("x\n", "", 0)
+
+
+def test_a_script_killed_by_itself_is_a_lost_connection(session: Session) -> None:
+    with pytest.raises(ConnectionLost) as lost:
+        session.execute([Piece("a", ""), Piece("b", "kill -9 $$")], soon())
+    assert lost.value.transcript.frames["a"].status == 0
+
+
+# deadlines
+
+
+def test_a_host_that_hangs_in_the_middle_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
+    with within(4), pytest.raises(DeadlinePassed, match=r"1 of its script's parts; process \d+ there") as hung:
+        session.execute([Piece("a", "echo x"), Piece("b", "sleep 30")], soon(1.5))
+    assert hung.value.transcript.frames == {"a": Frame("x\n", "", 0), "b": Frame("", "", None)}
+    assert ask(session, "echo back").out == "back\n"
+    assert server.connections == 2
+
+
+def test_a_host_whose_output_stops_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
+    server.faults = Faults(hang_after_marks=2)
+    with within(4), pytest.raises(DeadlinePassed):
+        session.execute([Piece("a", "sleep 0.2"), Piece("b", "")], soon(1))
+
+
+def test_a_host_that_freezes_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
+    ask(session, ":")
+    server.faults = Faults(frozen=True)
+    with within(4), pytest.raises(DeadlinePassed, match="none of its script's parts"):
+        ask(session, ":", 1)
+
+
+def test_a_script_that_nobody_reads_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
+    server.faults.delay = 30  # nobody reads the channel, whose window fills up
+    with within(4), pytest.raises(DeadlinePassed):
+        ask(session, f": {'x' * 5_000_000}", 1)
+
+
+def test_a_silent_host_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
+    server.faults = Faults(silent=True)
+    with within(5), pytest.raises(HostUnreachable, match=rf"root@127.0.0.1:{server.port} "):
+        ask(session, ":", 1)
+
+
+def test_a_deadline_that_has_passed_asks_nothing(server: SshServer, session: Session) -> None:
+    ask(session, ":")
+    with pytest.raises(DeadlinePassed):
+        ask(session, "touch made", -1)
+    assert not (server.home / "made").exists()
+
+
+# connections
+
+
+def test_a_lost_connection_shows_how_far_the_script_got(server: SshServer, session: Session) -> None:
+    server.faults = Faults(drop_after_marks=3, times=1)
+    with pytest.raises(ConnectionLost, match="after 1 of its script's parts") as lost:
+        session.execute([Piece("a", "echo x; sleep 0.3"), Piece("b", "sleep 0.3"), Piece("c", "sleep 1")], soon())
+    assert lost.value.transcript.frames["a"] == Frame("x\n", "", 0)
+    assert not lost.value.transcript.done
+    assert ask(session, "echo back").out == "back\n"
+
+
+def test_nothing_more_is_begun_once_nobody_listens(server: SshServer, session: Session) -> None:
+    server.faults = Faults(drop_after_marks=1, times=1)
+    with pytest.raises(ConnectionLost):
+        session.execute([Piece("a", "sleep 0.5; touch a"), Piece("b", "touch b")], soon())
+    [child] = server.children
+    child.wait(10)
+    assert (server.home / "a").exists()
+    assert not (server.home / "b").exists()
+
+
+def test_a_kept_connection_that_was_closed_is_opened_again(server: SshServer, session: Session) -> None:
+    ask(session, ":")
+    server.drop()
+    assert ask(session, "echo back").out == "back\n"
+    assert server.connections == 2
+
+
+def test_a_kept_connection_that_is_dead_unnoticed_is_opened_again(server: SshServer, session: Session) -> None:
+    ask(session, ":")
+    server.faults = Faults(refuse_channels=True, times=1)
+    assert ask(session, "echo back").out == "back\n"
+    assert server.connections == 2
+
+
+def test_a_connect_is_tried_again(server: SshServer, session: Session) -> None:
+    server.faults.silent = True
+    threading.Timer(0.5, lambda: (setattr(server.faults, "silent", False), server.drop())).start()
+    assert ask(session, "echo at last").out == "at last\n"
+
+
+def test_nobody_listens(fleet: Fleet, server: SshServer, session: Session) -> None:
+    server.stop()
+    with within(10), pytest.raises(HostUnreachable, match="cannot be reached: Connection refused"):
+        ask(session, ":")
+
+
+def test_a_server_that_speaks_no_ssh(server: SshServer, session: Session) -> None:
+    server.faults.silent = True
+    threading.Timer(0.3, server.drop).start()
+    with pytest.raises(HostUnreachable, match="cannot be reached"):
+        ask(session, ":", 2)
+
+
+# host keys
+
+
+def test_an_unknown_host_key_is_refused_with_its_fingerprint(fleet: Fleet, session: Session, tmp_path: Path) -> None:
+    fleet.know([])
+    with pytest.raises(HostKeyUnknown) as refusal:
+        ask(session, ":")
+    (tmp_path / "key.pub").write_text(f"{host_key().get_name()} {host_key().get_base64()}\n")
+    told = subprocess.run(["ssh-keygen", "-lf", str(tmp_path / "key.pub")], capture_output=True, text=True, check=True)
+    assert f"{host_key().get_name()} {told.stdout.split()[1]}" in refusal.value.message
+    assert str(fleet.known_hosts) in refusal.value.message
+    assert "ssh-keygen -lf" in str(refusal.value.remedy)
+    assert fleet["node1"].commands == []
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(fleet: Fleet, session: Session) -> None:
+    server, other = fleet["node1"], paramiko.ECDSAKey.generate()
+    fleet.known_hosts.write_text(server.known_hosts([other]))
+    with pytest.raises(HostKeyChanged) as refusal:
+        ask(session, ":")
+    assert f"{fingerprint(host_key())} instead of {fingerprint(other)}" in refusal.value.message
+    assert f"ssh-keygen -R [127.0.0.1]:{server.port}" in str(refusal.value.remedy)
+    assert server.connections == 1  # and not tried again
+
+
+def test_the_kind_of_key_that_is_known_is_asked_for(fleet: Fleet, server: SshServer, session: Session) -> None:
+    server.keys = [host_key(), rsa_key()]
+    fleet.known_hosts.write_text(server.known_hosts([rsa_key()]))
+    assert ask(session, "echo in").out == "in\n"
+
+
+def test_a_host_without_the_kind_of_key_that_is_known_is_refused(fleet: Fleet, session: Session) -> None:
+    fleet.known_hosts.write_text(fleet["node1"].known_hosts([rsa_key()]))
+    with pytest.raises(HostKeyChanged, match="no host key of the kind"):
+        ask(session, ":")
+
+
+def test_a_key_known_for_another_port_does_not_count(fleet: Fleet, session: Session) -> None:
+    fleet.known_hosts.write_text(f"127.0.0.1 {host_key().get_name()} {host_key().get_base64()}\n")
+    with pytest.raises(HostKeyUnknown):
+        ask(session, ":")
+
+
+def test_hashed_names_are_known(fleet: Fleet, session: Session) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(fleet.known_hosts)], check=True, capture_output=True)
+    assert "127.0.0.1" not in fleet.known_hosts.read_text()
+    assert ask(session, "echo in").out == "in\n"
+
+
+def test_known_hosts_is_read_again_when_it_changed(fleet: Fleet, session: Session) -> None:
+    good = fleet.known_hosts.read_text()
+    fleet.know([])
+    with pytest.raises(HostKeyUnknown):
+        ask(session, ":")
+    fleet.known_hosts.write_text(good)
+    assert ask(session, "echo in").out == "in\n"
+
+
+@pytest.mark.parametrize("content", [None, "127.0.0.1 ssh-rsa A\n", b"\xff\xfe\x00"])
+def test_known_hosts_that_is_missing_or_damaged(fleet: Fleet, session: Session, content: str | bytes | None) -> None:
+    fleet.known_hosts.unlink()
+    if content is not None:
+        fleet.known_hosts.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(HostKeyUnknown, match=str(fleet.known_hosts)) as refusal:
+        ask(session, ":")
+    assert "ssh-keyscan" in str(refusal.value.remedy)
+
+
+# logins
+
+
+def test_a_refused_key(server: SshServer, session: Session) -> None:
+    server.faults.refuse_key = True
+    with pytest.raises(AuthenticationRefused, match=rf"root@127.0.0.1:{server.port} refused the login"):
+        ask(session, ":")
+    assert server.connections == 1  # and not tried again: fail2ban counts
+
+
+def test_keys_that_cannot_be_used(fleet: Fleet, tmp_path: Path) -> None:
+    def refusal(name: str) -> str:
+        with fleet.session(key=name) as session, pytest.raises(AuthenticationRefused) as refused:
+            ask(session, ":")
+        assert refused.value.remedy
+        return refused.value.message
+
+    assert "cannot be read: No such file" in refusal("absent")
+    (tmp_path / "garbage").write_text("garbage")
+    assert "is not a private key" in refusal("garbage")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(tmp_path / "locked")], check=True)
+    assert "is protected by a passphrase" in refusal("locked")
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+@pytest.mark.parametrize("form", ["PEM", "RFC4716"])
+def test_keys_of_every_kind(fleet: Fleet, server: SshServer, tmp_path: Path, kind: str, form: str) -> None:
+    if (kind, form) == ("ed25519", "PEM"):
+        pytest.skip("there is no such form")
+    path = tmp_path / "own"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-m", form, "-N", "", "-f", str(path)], check=True)
+    server.client = paramiko.PKey.from_path(path)
+    with fleet.session(key="own") as session:
+        assert ask(session, "echo in").out == "in\n"
+
+
+def test_the_operators_ssh_configuration_does_not_matter(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host *\n  HostName 192.0.2.1\n  User other\n  ProxyJump nowhere\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with fleet.session() as session:
+        assert ask(session, "echo in").out == "in\n"
+
+
+# sudo (a double of it; tests/lab has the real one)
+
+SUDO = """
+case "$*" in
+*-n*) [ -e "$HOME/nopasswd" ] || { echo 'sudo: a password is required' >&2; exit 1; };;
+*-S*) echo asked >> "$HOME/asked"
+      IFS= read -r given
+      [ "$given" = "$(cat "$HOME/password")" ] || { echo 'sudo: 1 incorrect password attempt' >&2; exit 1; };;
+esac
+while :; do case $1 in -n|-k|-S) shift;; -p) shift 2;; -v) exit 0;; *) break;; esac; done
+SUDOED=yes exec "$@"
+"""
+
+
+@pytest.fixture
+def sudo(server: SshServer, monkeypatch: pytest.MonkeyPatch) -> SshServer:
+    server.program("sudo", SUDO)
+    (server.home / "password").write_text("it's \\secret $(x)")
+    monkeypatch.setenv("BECOME", "it's \\secret $(x)")
+    return server
+
+
+def test_sudo_with_a_password(fleet: Fleet, sudo: SshServer) -> None:
+    with fleet.session(become="sudo", become_password="env:BECOME") as session:
+        assert ask(session, "echo $SUDOED; cat").out == "yes\n"
+    assert not any(os.environ["BECOME"] in command for command in sudo.commands)
+
+
+@pytest.mark.parametrize("options", [{}, {"become_password": "env:BECOME"}])
+def test_sudo_that_asks_for_no_password_gets_none(fleet: Fleet, sudo: SshServer, options: dict[str, str]) -> None:
+    (sudo.home / "nopasswd").touch()
+    with fleet.session(become="sudo", **options) as session:
+        transcript = session.execute([Piece("0", "echo $SUDOED; cat")], soon())
+    assert (transcript.frames["0"].out, transcript.noise) == ("yes\n", "")
+    assert not (sudo.home / "asked").exists()
+
+
+def test_a_wrong_password_is_tried_once_and_no_line_of_the_script_is(fleet: Fleet, sudo: SshServer) -> None:
+    (sudo.home / "password").write_text("another")
+    told = "sudo refused root: sudo: 1 incorrect password attempt"
+    with (
+        fleet.session(become="sudo", become_password="env:BECOME") as session,
+        pytest.raises(BecomeFailed, match=told) as refused,
+    ):
+        session.execute([Piece("0", "touch made\n" * 1000)], soon())
+    assert (sudo.home / "asked").read_text() == "asked\n"
+    assert not (sudo.home / "made").exists()
+    assert "secret" not in str(refused.value)
+
+
+def test_sudo_that_asks_for_a_password_that_nobody_gave(fleet: Fleet, sudo: SshServer) -> None:
+    told = "sudo asks for a password, and none is configured"
+    with fleet.session(become="sudo") as session, pytest.raises(BecomeFailed, match=told):
+        ask(session, ":")
+    assert not (sudo.home / "asked").exists()
+
+
+# scripts that exclude each other
+
+
+def test_an_exclusive_script_waits_for_the_one_before(fleet: Fleet, server: SshServer) -> None:
+    with fleet.session() as first, fleet.session() as second:
+        began = threading.Event()
+        log = "echo {0} >> log; sleep 0.5; echo {0} >> log"
+        running = threading.Thread(
+            target=first.execute,
+            args=([Piece("a", log.format("first"))], soon(), lambda *_: began.set()),
+            kwargs={"exclusive": True},
+        )
+        running.start()
+        assert began.wait(10)
+        second.execute([Piece("a", log.format("second"))], soon(), exclusive=True)
+        running.join()
+    assert (server.home / "log").read_text().split() == ["first", "first", "second", "second"]
+
+
+def test_an_exclusive_script_is_waited_for_even_when_its_connection_broke(fleet: Fleet, server: SshServer) -> None:
+    server.faults = Faults(drop_after_marks=1, times=1)
+    with fleet.session() as session:
+        with pytest.raises(ConnectionLost):
+            session.execute([Piece("a", "sleep 1; echo done > a")], soon(), exclusive=True)
+        frames = session.execute([Piece("a", "cat a")], soon(), exclusive=True).frames
+    assert frames["a"].out == "done\n"
+
+
+def test_a_host_where_another_script_does_not_end_is_told(fleet: Fleet, server: SshServer) -> None:
+    with fleet.session() as session, fleet.session() as other:
+        with pytest.raises(DeadlinePassed) as hung:
+            session.execute([Piece("a", "sleep 20")], soon(1), exclusive=True)
+        pid = hung.value.transcript.pid
+        with within(6), pytest.raises(HostTimeout, match=rf"node1: another script .* process {pid} holds state/lock"):
+            other.execute([Piece("a", "touch made")], soon(3.5), exclusive=True)
+        assert ask(other, "echo a question may be asked").status == 0
+    assert not (server.home / "made").exists()
+
+
+def test_a_daemon_does_not_keep_the_lock(fleet: Fleet, server: SshServer) -> None:
+    with fleet.session() as session:
+        for _ in range(2):
+            piece = Piece("a", "nohup sleep 20 >/dev/null 2>&1 & echo ok")
+            assert session.execute([piece], soon(5), exclusive=True).frames["a"].out == "ok\n"
+
+
+# uploads
+
+CONTENT = os.urandom(1_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Upload:
+    local = tmp_path / "it's an $(artifact).rpm"
+    local.write_bytes(CONTENT)
+    return Upload(local, SHA256, f"state/artifacts/{SHA256}/{local.name}")
+
+
+def arrived(server: SshServer) -> Path:
+    return server.home / ".cache" / "runbook" / SHA256
+
+
+def send(session: Session, upload: Upload) -> tuple[Frame, list[int]]:
+    """Upload and put in place; the script's frame, and the positions that the progress told."""
+    told: list[int] = []
+    remote = session.upload(upload, soon(), lambda done, total: told.append(done))
+    return ask(session, placing(upload, remote)), told
+
+
+def test_an_upload_arrives_and_is_put_in_its_place(server: SshServer, session: Session, artifact: Upload) -> None:
+    frame, told = send(session, artifact)
+    placed = server.home / artifact.remote
+    assert (frame.status, frame.err, placed.read_bytes()) == (0, "", CONTENT)
+    assert (placed.stat().st_mode & 0o777, told[-1], told == sorted(told)) == (0o644, len(CONTENT), True)
+    assert not arrived(server).exists()
+    assert [path.name for path in placed.parent.iterdir()] == [placed.name]
+    assert (server.home / ".cache" / "runbook").stat().st_mode & 0o777 == 0o700
+
+
+def test_an_upload_goes_on_where_it_broke_off(server: SshServer, session: Session, artifact: Upload) -> None:
+    server.faults = Faults(drop_upload_after=600_000, times=1)
+    with pytest.raises(ConnectionLost, match="connection was lost"):
+        send(session, artifact)
+    there = arrived(server).stat().st_size
+    assert 0 < there <= 600_000
+    server.uploaded = 0
+    frame, told = send(session, artifact)
+    assert (frame.status, (server.home / artifact.remote).read_bytes()) == (0, CONTENT)
+    assert server.uploaded == len(CONTENT) - there
+    assert told[0] > there
+
+
+@pytest.mark.parametrize("there", [b"x" * 10, CONTENT[:500] + b"x", CONTENT + b"more", b"x" * len(CONTENT)])
+def test_a_file_there_that_is_another_is_sent_anew(
+    server: SshServer, session: Session, artifact: Upload, there: bytes
+) -> None:
+    arrived(server).parent.mkdir(parents=True)
+    arrived(server).write_bytes(there)
+    frame, _ = send(session, artifact)
+    assert (frame.status, (server.home / artifact.remote).read_bytes()) == (0, CONTENT)
+    assert server.uploaded == len(CONTENT)
+
+
+def test_a_file_that_is_whole_there_is_not_sent(server: SshServer, session: Session, artifact: Upload) -> None:
+    arrived(server).parent.mkdir(parents=True)
+    arrived(server).write_bytes(CONTENT)
+    frame, told = send(session, artifact)
+    assert (frame.status, server.uploaded, told) == (0, 0, [])
+
+
+def test_a_file_that_is_damaged_on_its_way_is_not_put_in_its_place(
+    server: SshServer, session: Session, artifact: Upload
+) -> None:
+    remote = session.upload(artifact, soon())
+    arrived(server).write_bytes(CONTENT[:-1] + b"x")
+    frame = ask(session, placing(artifact, remote))
+    assert (frame.status, frame.err) == (1, f"{artifact.local.name} did not arrive whole: run again\n")
+    assert list((server.home / artifact.remote).parent.iterdir()) == []
+
+
+def test_a_local_file_that_is_missing_or_another(session: Session, artifact: Upload) -> None:
+    artifact.local.write_bytes(b"another")
+    with pytest.raises(StepFailed, match=f"not {SHA256}"):
+        session.upload(artifact, soon())
+    artifact.local.unlink()
+    with pytest.raises(StepFailed, match="cannot be read: No such file"):
+        session.upload(artifact, soon())
+
+
+def test_a_host_that_cannot_store_it_says_so(server: SshServer, session: Session, artifact: Upload) -> None:
+    server.faults.refuse_upload = True
+    with pytest.raises(StepFailed, match=r"cannot be stored below ~/\.cache/runbook") as refused:
+        session.upload(artifact, soon())
+    assert "space" in str(refused.value.remedy)
+
+
+def test_a_host_without_sftp_says_so(server: SshServer, session: Session, artifact: Upload) -> None:
+    server.faults.no_sftp = True
+    with pytest.raises(StepFailed, match="offers no SFTP"):
+        session.upload(artifact, soon())
+
+
+def test_an_upload_ends_at_its_deadline(server: SshServer, session: Session, artifact: Upload) -> None:
+    with within(5), pytest.raises(DeadlinePassed):
+        session.upload(artifact, time.monotonic() - 1)
+
+
+# gateways
+
+
+@pytest.fixture
+def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """node1 is the gateway of the others."""
+    keep_state_at_home(monkeypatch)
+    with running(tmp_path, 4) as fleet:
+        yield fleet
+
+
+def sessions_behind(fleet: Fleet) -> list[Session]:
+    gateway = {"address": fleet["node1"].address, "port": fleet["node1"].port, "user": "jump", "key": "id"}
+    site = fleet.site(ssh={"gateway": gateway})
+    logins = {host.name: Login.of(host) for host in site.hosts}
+    shared = Gateway(logins["node2"].gateway, config())  # type: ignore[arg-type]
+    return [Session(name, login, config(), shared) for name, login in logins.items() if name != "node1"]
+
+
+def test_hosts_behind_a_gateway_share_its_connection(behind: Fleet) -> None:
+    sessions = sessions_behind(behind)
+    for session in sessions:
+        assert ask(session, "pwd").out == f"{behind[session.name].home}\n"
+        session.close()
+    assert (behind["node1"].connections, behind["node1"].commands) == (1, [])
+
+
+def test_a_host_that_the_gateway_does_not_reach(behind: Fleet) -> None:
+    first, second, _ = sessions_behind(behind)
+    behind["node1"].refused_destinations.add((behind["node2"].address, behind["node2"].port))
+    with pytest.raises(HostUnreachable, match=r"by way of jump@127\.0\.0\.1.*Administratively prohibited"):
+        ask(first, ":")
+    assert ask(second, "echo in").out == "in\n"
+
+
+def test_the_key_of_a_host_behind_a_gateway_is_checked(behind: Fleet) -> None:
+    behind.know([behind["node1"]])
+    with pytest.raises(HostKeyUnknown, match=rf"\[127.0.0.2\]:{behind['node2'].port} shows"):
+        ask(sessions_behind(behind)[0], ":")
+
+
+def test_the_key_of_the_gateway_is_checked(behind: Fleet) -> None:
+    behind.know([behind["node2"]])
+    with pytest.raises(HostKeyUnknown, match=r"gateway .*127\.0\.0\.1"):
+        ask(sessions_behind(behind)[0], ":")
+
+
+def test_a_gateway_that_does_not_answer_is_waited_for_once(behind: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "CONNECT_TIMEOUT", 1.0)
+    behind["node1"].faults.silent = True
+    with within(5):
+        for session in sessions_behind(behind):
+            with pytest.raises(HostUnreachable, match=r"gateway jump@127\.0\.0\.1"):
+                ask(session, ":")
+    assert behind["node1"].connections == 1
+
+
+def test_a_host_that_is_lost_behind_a_gateway_is_reached_again(behind: Fleet) -> None:
+    session = sessions_behind(behind)[0]
+    assert ask(session, "echo in").out == "in\n"
+    behind["node1"].drop()
+    assert ask(session, "echo in again").out == "in again\n"
