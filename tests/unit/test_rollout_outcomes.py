@@ -1,0 +1,219 @@
+"""What becomes of chapters, and of notebooks that stop before their end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from notebook_runs import SITE, chapters, executed, rollout, statuses
+
+from runbook import secrets
+from runbook.errors import LockHeld, ParameterError
+from runbook.outcomes import Outcome
+from runbook.remote.modes import Mode
+from runbook.rollout import journal, lock, record, run
+from runbook.rollout.lock import Holder
+from runbook.rollout.run import Finished
+
+FIXTURES = SITE.parent
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))  # the kernels' `import rehearsal`
+    monkeypatch.setattr(lock, "SHARED", tmp_path)
+
+
+def told(finished: Finished) -> list[tuple[Outcome, str | None]]:
+    return [(chapter.outcome, chapter.reason) for chapter in finished.history.chapters]
+
+
+def banner(finished: Finished, name: str) -> str:
+    return str(executed(finished, name).cells[0].source)
+
+
+def test_chapters_run_in_order_and_leave_a_closed_record(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "nothing_to_do", "changes")
+    assert told(finished) == [(Outcome.OK, None), (Outcome.CHANGED, None)]
+    assert finished.status == 0
+    content = json.loads((finished.folder / record.RECORD).read_text())
+    assert (content["outcome"], content["changed"], content["ok"], content["failed"]) == ("changed", 1, 2, 0)
+    assert content["checks"] == 2
+    assert {path.name for path in finished.folder.iterdir()} == {
+        "00_nothing_to_do.ipynb",
+        "01_changes.ipynb",
+        "journal.jsonl",
+        "record.json",
+        "record.sha256",
+        "report.html",
+    }
+    assert record.verify(finished.folder).faults == ()
+    assert "alert-success" in banner(finished, "changes")
+    assert "Chapter 01: changed" in banner(finished, "changes")
+    assert finished.lines()[-2:] == [
+        "changed: 1 changed, 2 ok, 0 failed, 0 would change, 0 skipped, 2 checks",
+        str(finished.folder),
+    ]
+
+
+def test_a_plan_that_would_change_something_is_well(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "differs", mode=Mode.PLAN)
+    assert (finished.history.outcome, finished.status) == (Outcome.WOULD_CHANGE, 0)
+
+
+def test_verify_goes_on_after_drift_and_says_what_differs(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "differs", "nothing_to_do", mode=Mode.VERIFY)
+    assert told(finished) == [(Outcome.DRIFT, None), (Outcome.OK, None)]
+    assert finished.status == 3
+    assert finished.lines()[0] == "differs: node1: /etc/conf:4: conf"
+    assert set(statuses(executed(finished, "differs")).values()) == {"completed", "failed"}  # its last cell says so
+
+
+def test_a_claim_that_does_not_hold_fails_a_verification(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "claim_does_not_hold", mode=Mode.VERIFY)
+    assert (finished.history.outcome, finished.status) == (Outcome.FAILED, 1)
+    assert finished.lines()[0] == "01 failed: one leader: node1 leads"
+
+
+def test_the_first_chapter_that_fails_is_the_last(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "step_fails", "nothing_to_do")
+    assert told(finished) == [(Outcome.FAILED, "node1: conf: exit status 1\n  remedy: look at node1")]
+    assert finished.status == 1
+    assert not (finished.folder / "01_nothing_to_do.ipynb").exists()
+    (error,) = executed(finished, "step_fails").cells[-2].outputs
+    assert error.traceback == ["ApplyFailed: node1: conf: exit status 1\n  remedy: look at node1"]
+
+
+def test_a_killed_kernel_is_recorded_as_killed(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "kernel_is_killed", "nothing_to_do")
+    reason = "cell 6 (import os): kernel killed by signal 9 (SIGKILL)"
+    assert told(finished) == [(Outcome.DIED, reason)]
+    assert finished.status == 1
+    assert statuses(executed(finished, "kernel_is_killed")) == {
+        "yes = False": "completed",
+        "chapter = rehearsal.Chapter(site_file, mode, yes)": "completed",
+        "chapter.nothing_to_do()": "completed",
+        "os.kill(os.getpid(), 9)": "failed",
+        "chapter.change()": "not run",
+        "chapter.finish()": "not run",
+    }
+    assert reason in banner(finished, "kernel_is_killed")
+    assert "alert-danger" in banner(finished, "kernel_is_killed")
+
+
+def test_a_cell_that_runs_out_of_time_is_recorded_as_that(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "cell_never_ends", cell_timeout=5)
+    reason = "cell 6 (chapter.wait(600)): cell timeout: it did not end within 5 s"
+    assert told(finished) == [(Outcome.DIED, reason)]
+    assert finished.status == 1
+    assert [(section.number, section.outcome) for section in finished.history.chapters[0].sections] == [
+        ("1.1", Outcome.OK),
+        ("1.6", Outcome.DIED),
+    ]
+    notebook = statuses(executed(finished, "cell_never_ends"))
+    assert (notebook["chapter.wait(600)"], notebook["chapter.finish()"]) == ("failed", "not run")
+    assert reason in banner(finished, "cell_never_ends")
+
+
+def test_sys_exit_is_recorded_as_that_whatever_its_status(tmp_path: Path) -> None:
+    finished = rollout(tmp_path, "leaves_by_sys_exit")
+    reason = "cell 6 (chapter.leave(0)): sys.exit(0)"
+    assert told(finished) == [(Outcome.DIED, reason)]
+    assert finished.status == 1
+    notebook = statuses(executed(finished, "leaves_by_sys_exit"))
+    assert (notebook["chapter.leave(0)"], notebook["chapter.change()"]) == ("failed", "not run")
+    assert reason in banner(finished, "leaves_by_sys_exit")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("never_finishes", "the notebook ended without the cell that finishes the chapter"),
+        ("raises_outside_a_section", "cell 5 (1 / 0): ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_chapter_that_did_not_tell_its_end_died(tmp_path: Path, name: str, reason: str) -> None:
+    finished = rollout(tmp_path, name)
+    assert told(finished) == [(Outcome.DIED, reason)]
+    assert reason in banner(finished, name)
+
+
+def test_a_kernel_that_does_not_start_is_recorded_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "KERNEL", "cobol")
+    finished = rollout(tmp_path, "nothing_to_do")
+    assert told(finished) == [(Outcome.DIED, "No such kernel named cobol")]
+    assert set(statuses(executed(finished, "nothing_to_do")).values()) == {"not run"}
+
+
+def test_secrets_that_a_cell_prints_are_masked_in_all_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REHEARSAL_SECRET", "a-secret-for-a-cell")
+    secrets.SecretReference("env:REHEARSAL_SECRET").resolve()
+    finished = rollout(tmp_path, "prints_a_secret")
+    assert "***" in str(executed(finished, "prints_a_secret").cells)
+    for path in finished.folder.iterdir():
+        assert "a-secret-for-a-cell" not in path.read_text(), path
+
+
+def test_nobody_is_there_to_be_asked(tmp_path: Path) -> None:
+    (output,) = executed(rollout(tmp_path, "asks_who_is_there"), "asks_who_is_there").cells[-2].outputs
+    assert output.data["text/plain"] == "False"
+
+
+def test_a_notebook_without_the_parameters_is_refused_before_anything_is_run(tmp_path: Path) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "has_no_parameters")
+    with pytest.raises(ParameterError, match="site_file: the notebook has no such parameter") as refused:
+        run.rollout(SITE, outputs=tmp_path / "outputs", notebooks=folder)
+    assert {problem.field for problem in refused.value.problems} == {"site_file", "mode", "yes"}
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.fixture
+def somebody_applies(tmp_path: Path) -> Holder:
+    """The lock file as somebody left it who is still there: process 1."""
+    holder = Holder("other@there", "their-record", 1, journal.utc_now())
+    lock.lock_file("rehearsal").write_text(holder.data())
+    return holder
+
+
+def test_a_plan_notes_who_applies_meanwhile(tmp_path: Path, somebody_applies: Holder) -> None:
+    finished = rollout(tmp_path, "nothing_to_do", mode=Mode.PLAN)
+    assert finished.history.notes == [f"{somebody_applies} is applying: what is seen here may have changed already"]
+    assert finished.status == 0
+
+
+def test_an_apply_beside_another_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    site = run.Site.load(SITE)
+    with lock.SiteLock(site, Holder("other@there", "theirs", 1, journal.utc_now())), pytest.raises(LockHeld):
+        rollout(tmp_path, "nothing_to_do")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_lock_that_is_lost_between_chapters_ends_the_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: lock.SiteLock) -> bool:
+        if any(path.name.startswith("00_") for path in tmp_path.glob("outputs/*/*")):
+            raise LockHeld("another rollout of site rehearsal runs: other@there")
+        return False
+
+    monkeypatch.setattr(lock.SiteLock, "renew", lost)
+    finished = rollout(tmp_path, "nothing_to_do", "changes")
+    assert told(finished) == [(Outcome.OK, None)]
+    assert finished.history.stopped == "another rollout of site rehearsal runs: other@there"
+    assert (finished.history.outcome, finished.status) == (Outcome.DIED, 1)
+
+
+def test_an_error_of_the_rollout_itself_is_recorded_and_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a mistake in the rollout")
+
+    monkeypatch.setattr(run, "_put_banner", broken)
+    with pytest.raises(ZeroDivisionError):
+        rollout(tmp_path, "nothing_to_do")
+    (folder,) = (tmp_path / "outputs").iterdir()
+    content = json.loads((folder / record.RECORD).read_text())
+    assert content["stopped"] == "ZeroDivisionError: a mistake in the rollout"
+    assert content["outcome"] == "died"
