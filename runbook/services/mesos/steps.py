@@ -1,0 +1,673 @@
+"""What a host that runs a mesos-master or a mesos-slave should be (document 2.1 to 2.2.6, and 3.1 to 3.3).
+
+The order matters. Mesosphere's package ships `quorum` 1 and a ZooKeeper on localhost, and its post-install enables both
+services (`systemctl enable`): whatever starts them before they are configured makes a master that leads alone. Its
+configuration cannot be written before it either: all of /etc is %config(noreplace), so that rpm puts its own version
+beside ours, and `/etc/mesos-master/quorum.rpmnew` is an unknown flag to a master that then refuses to start. Therefore
+
+    hold the units back (`Hold`), install, write the files, see that no stray file is there (`FlagFolder`),
+    let the unit go (`Release`), start it (`Daemon`)
+
+and a run that dies in between leaves units that do not start, and is mended by the next one.
+
+Sources: Mesosphere's mesos-deb-packaging (build_mesos, mesos-init-wrapper, the post-install); 'Operational Guide' of
+Mesos' documentation (changing the master quorum); systemd.unit(5) (drop-ins, conditions).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from runbook.errors import EndpointUnreachable, StepFailed
+from runbook.remote.shell import Facts, facts, heredoc, quote
+from runbook.remote.steps import (
+    STATE_DIR,
+    Change,
+    File,
+    Lines,
+    Package,
+    Service,
+    Step,
+    unified_diff,
+)
+from runbook.services import zookeeper
+from runbook.services.mesos.resources import show
+from runbook.services.mesos.slave_info import Difference
+from runbook.services.probes import values
+from runbook.site import HostParameters, Site
+
+MASTER = "mesos-master"
+SLAVE = "mesos-slave"
+ROLES = {MASTER: "mesos_master", SLAVE: "mesos_slave"}
+"""The role of a host that runs each of them."""
+
+DEFAULT_WORK_DIR = "/tmp/mesos"
+"""Where a slave of 0.28 works that is not told otherwise."""
+
+RESET = "reset-slave-metadata"
+"""The gate before a slave forgets its id, and before what it left behind is ended."""
+QUORUM = "change-quorum"
+"""The gate before masters that have run get another quorum."""
+
+
+def plural(count: int, what: str) -> str:
+    """`1 task`, `2 tasks`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def ip_of(host: HostParameters) -> str:
+    """The IPv4 address that a host's Mesos binds to and announces: `--ip` takes no name.
+
+    Raises EndpointUnreachable where the parameters give a name that nobody knows here.
+    """
+    try:
+        return str(ipaddress.IPv4Address(host.address))
+    except ipaddress.AddressValueError:
+        pass
+    try:
+        return socket.gethostbyname(host.address)
+    except OSError as error:
+        raise EndpointUnreachable(
+            f"{host.name}: no address is known for {host.address}: {error.strerror}",
+            "write its IPv4 address into the parameters, or let this machine resolve the name",
+        ) from error
+
+
+# 2.1 and 3.1: the package
+
+
+def install(site: Site) -> tuple[Step, ...]:
+    """The package (2.1), with both of its services held back until each is configured."""
+    package = site.mesos.package
+    return Hold(MASTER, package), Hold(SLAVE, package), Package(package, site.mesos.version)
+
+
+@dataclass(frozen=True)
+class _Held(Step):
+    """A unit that a drop-in keeps from starting. The drop-in's condition is that it is not there itself."""
+
+    unit: str
+
+    @property
+    def path(self) -> str:
+        """The drop-in. (Masking the unit would let the package's own `systemctl enable` fail.)"""
+        return f"/etc/systemd/system/{self.unit}.service.d/unconfigured.conf"
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    def probe(self) -> str:
+        return f"if [ -e {quote(self.path)} ]; then echo held=yes; else echo held=no; fi\n"
+
+
+@dataclass(frozen=True)
+class Hold(_Held):
+    """Until its package is there, the unit is kept from starting, whoever wants to start it."""
+
+    package: str
+
+    @property
+    def label(self) -> str:
+        return f"hold {self.unit} back"
+
+    @property
+    def _content(self) -> bytes:
+        return (
+            f"# {self.unit} is installed and not configured yet. The runbook removes this file before it starts it;\n"
+            "# to do without the runbook, configure it, remove this file and run `systemctl daemon-reload`.\n"
+            f"[Unit]\nConditionPathExists=!{self.path}\n"
+        ).encode()
+
+    def probe(self) -> str:
+        installed = f"if rpm -q {quote(self.package)} >/dev/null 2>&1; then echo installed=yes; "
+        return f"{super().probe()}{installed}else echo installed=no; fi\n"
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        present = facts(state)
+        if "yes" in (present["held"], present["installed"]):
+            return None
+        return Change("until it is configured", unified_diff(self.path, None, self._content))
+
+    def script(self, change: Change) -> str:
+        folder = quote(self.path.rpartition("/")[0])
+        return (
+            f"set -e\nmkdir -p {folder}\ncd {folder}\n"
+            f"base64 -d > .new {heredoc(self._content)}\nmv -f .new {quote(self.path)}\n"
+            "systemctl daemon-reload\n"
+        )
+
+
+@dataclass(frozen=True)
+class Release(_Held):
+    """The unit may start: what `Hold` wrote is gone."""
+
+    @property
+    def label(self) -> str:
+        return f"let {self.unit} start"
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if facts(state)["held"] == "no":
+            return None
+        return Change("remove the drop-in", f"-{self.path}\n")
+
+    def script(self, change: Change) -> str:
+        path = quote(self.path)
+        folder = quote(self.path.rpartition("/")[0])
+        return f"set -e\nrm -f {path}\nrmdir --ignore-fail-on-non-empty {folder}\nsystemctl daemon-reload\n"
+
+
+# what becomes of files
+
+
+# The first backup of a record stays: it is the state before it (see File).
+_PUT_AWAY = f"""\
+put_away() {{
+  b=$RUNBOOK_BACKUP
+  mkdir -p -m 700 {STATE_DIR}/backup "$b"; mkdir -p "$b${{1%/*}}"
+  [ -e "$b$1" ] || cp -p "$1" "$b$1"
+  rm -f "$1"
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Absent(Step):
+    """A file that must not be there; it is kept in the record's backup on the host."""
+
+    path: str
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def label(self) -> str:
+        return f"file {self.path}"
+
+    def probe(self) -> str:
+        return (
+            f"p={quote(self.path)}\n"
+            'if [ -f "$p" ]; then echo kind=file; elif [ -e "$p" ]; then echo kind=other; else echo kind=absent; fi\n'
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        match facts(state)["kind"]:
+            case "absent":
+                return None
+            case "file":
+                return Change("remove", f"-{self.path} (the parameters give no such value; a backup is kept)\n")
+            case _:
+                raise StepFailed(f"{self.path} is not a file", "look at the host: nothing was touched")
+
+    def script(self, change: Change) -> str:
+        return f"set -e\n{_PUT_AWAY}put_away {quote(self.path)}\n"
+
+
+@dataclass(frozen=True)
+class FlagFolder(Step):
+    """No stray file in `/etc/mesos-master` or `/etc/mesos-slave`: every file there becomes a flag of the program.
+
+    What rpm leaves there (`*.rpmnew` and the like) is put away, as the runbook's own installation brings it about.
+    Anything else that would be fatal is somebody's, and refused: a name that the program's own `--help` does not list,
+    and a flag that /etc/default gives as well.
+    """
+
+    program: str
+
+    LEFTOVERS: ClassVar = (".rpmnew", ".rpmsave", ".rpmorig")
+    VARIABLES: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        MASTER: {"zk": "ZK", "ip": "IP", "port": "PORT", "cluster": "CLUSTER", "log_dir": "LOGS"},
+        SLAVE: {"master": "MASTER", "ip": "IP", "log_dir": "LOGS", "isolation": "ISOLATION"},
+    }
+    """What the package's start script makes flags of, besides the files. The slave has no PORT."""
+    OWN: ClassVar = frozenset(
+        {"quorum", "ip", "hostname", "work_dir", "cluster", "port", "containerizers", "resources", "attributes"}
+        | {"executor_registration_timeout"}
+    )
+    """Flags that the runbook writes, so that the program need not be asked about them."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of flags."""
+        return f"/etc/{self.program}"
+
+    @property
+    def label(self) -> str:
+        return f"flags in {self.folder}"
+
+    def probe(self) -> str:
+        return _PROBE_FLAGS.format(
+            folder=quote(self.folder),
+            program=quote(self.program),
+            leftovers="|".join(f"*{suffix}" for suffix in self.LEFTOVERS),
+            own="|".join(sorted(self.OWN)),
+            defaults=f"/etc/default/mesos {quote(f'/etc/default/{self.program}')}",
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if unknown := values(state, "unknown"):
+            paths = ", ".join(f"{self.folder}/{name}" for name in unknown)
+            raise StepFailed(
+                f"{paths}: not a flag of {self.program}, which makes a flag of every file there and will not start",
+                f"move it elsewhere: mv {quote(f'{self.folder}/{unknown[0]}')} /root/",
+            )
+        for message, remedy in self._twice(state):
+            raise StepFailed(message, remedy)
+        if not (leftovers := values(state, "leftover")):
+            return None
+        diff = "".join(f"-{self.folder}/{name} (rpm's; a backup is kept)\n" for name in leftovers)
+        return Change("put away what rpm left", diff, actions=leftovers)
+
+    def _twice(self, state: str) -> Iterator[tuple[str, str]]:
+        given = dict(line.split(" ", 1) for line in values(state, "variable"))
+        for flag, variable in self.VARIABLES[self.program].items():
+            if flag in values(state, "flag") and variable in given:
+                file, default = f"{self.folder}/{flag}", given[variable]
+                message = f"{file} and {variable} in {default} both give --{flag}, and {self.program} refuses to start"
+                # 2.2.5 sets the master's port by PORT; of all other flags the runbook writes the file.
+                if flag in self.OWN and not (self.program == MASTER and flag == "port"):
+                    yield message, f"take {variable} out of {default}"
+                else:
+                    yield message, f"remove {file}: the runbook sets {variable}"
+
+    def script(self, change: Change) -> str:
+        away = "".join(f"put_away {quote(f'{self.folder}/{name}')}\n" for name in change.actions)
+        return f"set -e\n{_PUT_AWAY}{away}"
+
+
+_PROBE_FLAGS = """\
+known() {{ printf '%s\\n' "$usage" | grep -qF -e "--$1=" -e "--[no-]$1 "; }}
+for f in {folder}/*; do
+  [ -f "$f" ] || continue
+  name=${{f##*/}}; flag=${{name#[?]}}; flag=${{flag#no-}}
+  case $name in {leftovers}) echo "leftover=$name"; continue;; esac
+  echo "flag=$flag"
+  case $flag in {own}) continue;; esac
+  command -v {program} >/dev/null 2>&1 || continue
+  usage=${{usage-$({program} --help 2>&1)}}
+  known "$flag" || echo "unknown=$name"
+done
+for f in {defaults}; do
+  [ -f "$f" ] || continue
+  sed -n 's/^[[:space:]]*\\(export[[:space:]]\\{{1,\\}}\\)\\{{0,1\\}}\\([A-Z_]\\{{1,\\}}\\)=..*/\\2/p' "$f" |
+    while read -r name; do echo "variable=$name $f"; done
+done
+"""
+
+
+# 2.2.3 to 2.2.5: a master
+
+
+def quorum(site: Site) -> Step:
+    """/etc/mesos-master/quorum: half of the masters, and one (2.2.3)."""
+    return Quorum(f"/etc/{MASTER}/quorum", f"{site.quorum}\n", work_dir=site.mesos.master.work_dir)
+
+
+def quorum_consequence(before: int, after: int) -> str:
+    """What changing the quorum of masters that have run means. Raises StepFailed where Mesos has no way to do it."""
+    if 1 in (before, after):
+        raise StepFailed(
+            f"the quorum is {before} and is to be {after}, but this master has run with {before}: out of (and into) "
+            "single-master mode there is no way that keeps the registry, and masters with different logs corrupt it",
+            "decide that the registry may go (slaves register anew; maintenance schedules and quotas are lost), stop "
+            "all masters, move replicated_log in each one's work_dir away, then run again",
+        )
+    if abs(before - after) > 1:
+        raise StepFailed(
+            f"the quorum is {before} and is to be {after}: Mesos bears one step at a time",
+            "change the number of masters in the parameters by two, apply, and go on from there",
+        )
+    if after > before:
+        return (
+            f"quorum {before} -> {after}: the masters that run are restarted with it first, and further ones start "
+            f"only then: more than {2 * before - 1} masters with a quorum of {before} can corrupt the log"
+        )
+    return (
+        f"quorum {before} -> {after}: safe only once the masters that leave are stopped for good, so that no more than "
+        f"{2 * after - 1} are left: further ones can corrupt the log"
+    )
+
+
+@dataclass(frozen=True)
+class Quorum(File):
+    """The quorum, written freely before a master's first start, and behind a gate after it.
+
+    Without the right quorum on every master the log splits or cannot be written ('Operational Guide').
+    """
+
+    work_dir: str = field(kw_only=True)
+
+    def probe(self) -> str:
+        log = quote(f"{self.work_dir}/replicated_log")
+        return (
+            f"{super().probe()}if [ -d {log} ]; then echo ran=yes; else echo ran=no; fi\n"
+            f"{_MAIN_PROCESS.format(unit=MASTER)}"
+            "echo \"quorum=$(printf '%s\\n' \"$flags\" | sed -n 's/^--quorum=//p')\"\n"
+            f'echo "written=$(head -c 20 {quote(self.path)} 2>/dev/null | tr -cd 0-9)"\n'
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        change, present = super().plan(state, pending), facts(state)
+        wanted, before = int(self._bytes), present["quorum"] or present["written"]
+        if present["ran"] == "no" or not before or int(before) == wanted:
+            return change
+        consequence = quorum_consequence(int(before), wanted)
+        return change and replace(change, gate=QUORUM, consequence=consequence)
+
+
+# `flags` are the arguments of a unit's main process, one a line; nothing where it does not run.
+_MAIN_PROCESS = """\
+pid=$(systemctl show -p MainPID {unit} 2>/dev/null | sed -n 's/^MainPID=//p')
+flags=$(tr '\\0' '\\n' 2>/dev/null < "/proc/${{pid:-0}}/cmdline")
+"""
+
+
+def identity(site: Site, host: HostParameters) -> tuple[Step, ...]:
+    """A master's ip and hostname, both its address (2.2.4)."""
+    folder = f"/etc/{MASTER}"
+    return File(f"{folder}/ip", f"{ip_of(host)}\n"), File(f"{folder}/hostname", f"{host.address}\n")
+
+
+def master_settings(site: Site) -> tuple[Step, ...]:
+    """Where a master finds ZooKeeper, listens (2.2.5), works and logs, and what its cluster is called.
+
+    The port is PORT in /etc/default, as in the document: a file `port` beside it would be fatal (see FlagFolder).
+    """
+    master, cluster = site.mesos.master, f"/etc/{MASTER}/cluster"
+    return (
+        *zookeeper.connection_file(site),
+        _defaults(MASTER, PORT=str(master.port), ZK="`cat /etc/mesos/zk`"),
+        _defaults("mesos", LOGS=quote(master.log_dir)),
+        File(f"/etc/{MASTER}/work_dir", f"{master.work_dir}\n"),
+        File(cluster, f"{site.mesos.cluster}\n") if site.mesos.cluster else Absent(cluster),
+    )
+
+
+def _defaults(name: str, **variables: str) -> Lines:
+    """Variables in /etc/default, which bash reads: values must be quoted for it already."""
+    lines = ((rf"\s*(export\s+)?{variable}=", f"{variable}={value}") for variable, value in variables.items())
+    return Lines(f"/etc/default/{name}", tuple(lines))
+
+
+def master_service(site: Site, gate: str | None = None, consequence: str = "") -> Daemon:
+    """A running mesos-master that has the present configuration; `gate` is asked before it restarts."""
+    files = [*master_settings(site), quorum(site)]
+    paths = sorted({f"/etc/{MASTER}/ip", f"/etc/{MASTER}/hostname", *_paths(files)})
+    return Daemon(MASTER, restart_if_newer=tuple(paths), gate=gate, consequence=consequence, package=site.mesos.package)
+
+
+def _paths(steps: Sequence[Step]) -> list[str]:
+    return [step.path for step in steps if isinstance(step, File | Lines | Absent)]
+
+
+@dataclass(frozen=True)
+class Daemon(Service):
+    """A service of the package, restarted as well where the package was installed after it started."""
+
+    package: str = field(kw_only=True)
+
+    def probe(self) -> str:
+        installed = f"rpm -q --qf '%{{INSTALLTIME}}' {quote(self.package)} 2>/dev/null"
+        return f'{super().probe()}installed=$({installed}) && echo "installed=$installed"\n'
+
+    def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
+        reasons = super()._stale(present, state, pending)
+        if "installed" in present and "ticks" in present:
+            age = float(present["uptime"]) - int(present["ticks"]) / int(present["hertz"])
+            if int(present["installed"]) > float(present["now"]) - age:
+                reasons.append(f"package {self.package}")
+        return reasons
+
+
+def off(program: str, consequence: str) -> tuple[Step, ...]:
+    """A program of the package that a host is not to run: stopped and disabled, behind a gate where it runs."""
+    return Release(program), Service(
+        program, running=False, enabled=False, gate=f"stop-{program}", consequence=consequence
+    )
+
+
+def without_slave(host: HostParameters) -> tuple[Step, ...]:
+    """No mesos-slave on a host that is none; nothing on one that is."""
+    return () if ROLES[SLAVE] in host.roles else off(SLAVE, "its tasks are lost once the master removes it, after 75 s")
+
+
+def without_master(host: HostParameters) -> tuple[Step, ...]:
+    """No mesos-master on a host that is none: a master too many can corrupt the log. Nothing on one that is."""
+    return () if ROLES[MASTER] in host.roles else off(MASTER, "one replica of the registry's log goes with it")
+
+
+# 3.2 and 3.3: a slave
+
+
+def slave_flags(site: Site, host: HostParameters, *, docker: bool) -> dict[str, str | None]:
+    """The files of /etc/mesos-slave by name, with their content; None where there must be none.
+
+    The document gives ip, hostname and resources. Without `containerizers` no Docker task runs (its chapters 5 and 6),
+    without the longer timeout an image that takes a minute to pull fails, and Mesos' own work_dir is below /tmp.
+    With `docker` false, Docker is not installed yet and is left out of the containerizers: a slave that cannot run
+    `docker` does not start.
+    """
+    slave = site.mesos.slave
+    amounts = {"cpus": host.slave.cpus, "mem": host.slave.mem}
+    resources = [f"{name}:{show(amount)}" for name, amount in amounts.items() if amount is not None]
+    attributes = ";".join(f"{name}:{value}" for name, value in sorted(host.slave.attributes.items()))
+    containerizers = [name for name in slave.containerizers.split(",") if docker or name != "docker"]
+    return {
+        "ip": ip_of(host),
+        "hostname": host.address,
+        "port": str(slave.port),
+        "work_dir": slave.work_dir,
+        "containerizers": ",".join(containerizers) or "mesos",
+        "executor_registration_timeout": slave.executor_registration_timeout,
+        "resources": ";".join([*resources, f"ports:{slave.ports}"]),
+        "attributes": attributes or None,
+    }
+
+
+def slave_settings(site: Site, host: HostParameters, *, docker: bool) -> tuple[Step, ...]:
+    """The files of a slave: those of `slave_flags`, where ZooKeeper is, and where it logs."""
+    flags = slave_flags(site, host, docker=docker)
+    return (
+        *zookeeper.connection_file(site),
+        _defaults(SLAVE, MASTER="`cat /etc/mesos/zk`"),
+        _defaults("mesos", LOGS=quote(site.mesos.master.log_dir)),
+        *(
+            Absent(f"/etc/{SLAVE}/{name}") if value is None else File(f"/etc/{SLAVE}/{name}", f"{value}\n")
+            for name, value in flags.items()
+        ),
+    )
+
+
+def slave_service(site: Site, host: HostParameters) -> Daemon:
+    """A running mesos-slave that has the present configuration.
+
+    Its restart needs no gate: with KillMode=process the executors go on, and the slave finds them again.
+    """
+    paths = sorted(_paths(slave_settings(site, host, docker=True)))
+    return Daemon(SLAVE, restart_if_newer=tuple(paths), package=site.mesos.package)
+
+
+@dataclass(frozen=True)
+class Forget(Step):
+    """The slave forgets the id under which it registered, so that it may register with what has changed.
+
+    Removes `<work_dir>/meta/slaves/latest` while the slave is stopped, and never anything else: a work_dir may hold the
+    master's replicated log as well. `tasks` are what Mesos loses by it (None: nobody could tell).
+    """
+
+    work_dir: str
+    slave_id: str
+    differences: tuple[Difference, ...]
+    tasks: tuple[str, ...] | None
+
+    @property
+    def path(self) -> str:
+        """The link that is removed."""
+        return f"{self.work_dir}/meta/slaves/latest"
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def label(self) -> str:
+        return "registration of the slave"
+
+    def probe(self) -> str:
+        return f'latest=$(readlink {quote(self.path)} 2>/dev/null)\necho "latest=${{latest##*/}}"\n'
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if facts(state)["latest"] != self.slave_id:
+            return None
+        if self.tasks is None:
+            count, lost = "unknown tasks", "its tasks are lost, and nobody tells which: no master leads"
+        elif self.tasks:
+            count = plural(len(self.tasks), "task")
+            lost = f"lost to Mesos: {count}: {'; '.join(self.tasks)}"
+        else:
+            count, lost = "no tasks", "it runs no task"
+        diff = "".join(
+            f"-{one.what}: {one.stored or '(none)'}\n+{one.what}: {one.wanted or '(none)'}\n"
+            for one in self.differences
+        )
+        return Change(
+            f"reset: {count} lost",
+            f"{diff}-{self.path} -> {self.slave_id}\n" + "".join(f"-task {task}\n" for task in self.tasks or ()),
+            observed=self.slave_id,
+            gate=RESET,
+            consequence=f"{lost}; Mesos refuses {'; '.join(map(str, self.differences))}",
+        )
+
+    def script(self, change: Change) -> str:
+        return (
+            f'{self.probe()}[ "${{latest##*/}}" = {quote(change.observed)} ] || {{\n'
+            '  echo "the slave has registered anew since it was looked at: run again" >&2; exit 1\n}\n'
+            f"systemctl stop {SLAVE} || exit 1\n"
+            f"rm -f -- {quote(self.path)}\n"
+        )
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """What is left of one executor whose slave is no more: its processes, and its container's name where it has one."""
+
+    executor: str
+    slave_id: str
+    pids: tuple[int, ...] = ()
+    container: str = ""
+    command: str = ""
+
+    def __str__(self) -> str:
+        what = [f"container {self.container}"] if self.container else []
+        what += [f"process{'es' if len(self.pids) > 1 else ''} {', '.join(map(str, self.pids))}"] if self.pids else []
+        return f"{self.executor} of {self.slave_id} ({'; '.join(what)}): {self.command}"
+
+
+@dataclass(frozen=True)
+class NoLeftovers(Step):
+    """No executor or task of a slave that is no more: Mesos neither lists nor ends them (tests/payloads/README.md).
+
+    Found by what Mesos sets in the environment of an executor and its task: MESOS_SLAVE_ID, which is not that of the
+    present registration, and a sandbox below one of `work_dirs`; and by the names of Docker containers,
+    `mesos-<slave id>.<container>`. They are asked to end (SIGTERM, `docker stop`), and after `GRACE` made to.
+    """
+
+    work_dirs: tuple[str, ...]
+    """The first is that of the present slave."""
+
+    GRACE: ClassVar = 10
+    """Seconds between SIGTERM and SIGKILL."""
+
+    @property
+    def label(self) -> str:
+        return "executors of earlier slaves"
+
+    def probe(self) -> str:
+        return _PROBE_EXECUTORS.format(latest=quote(f"{self.work_dirs[0]}/meta/slaves/latest"))
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if not (left := self.found(state)):
+            return None
+        return Change(
+            f"end {plural(len(left), 'executor')}",
+            "".join(f"-{one}\n" for one in left),
+            actions=tuple(
+                action
+                for one in left
+                for action in (*(f"{pid}:{one.slave_id}" for pid in one.pids), *filter(None, [one.container]))
+            ),
+            gate=RESET,
+            consequence=f"these go on without Mesos, and are ended: {', '.join(one.executor for one in left)}",
+        )
+
+    def found(self, state: str) -> list[Leftover]:
+        """What is left of each executor, by what the probe printed."""
+        latest = facts(state)["latest"]
+        if not latest:  # before its registration nobody can tell what is old
+            return []
+        processes: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for line in values(state, "process"):
+            pid, slave_id, directory, executor, command = line.split(" ", 4)
+            ours = any(directory.startswith(f"{work_dir}/slaves/{slave_id}/") for work_dir in self.work_dirs)
+            if slave_id != latest and ours:
+                processes.setdefault((executor, slave_id), []).append((int(pid), command.strip()))
+        left = [
+            Leftover(executor, slave_id, tuple(pid for pid, _ in those), command=those[0][1])
+            for (executor, slave_id), those in processes.items()
+        ]
+        for line in values(state, "container"):
+            name, _, image = line.partition(" ")
+            match = re.fullmatch(r"mesos-(.+-S\d+)\.([^.]+)", name)
+            if match and match[1] != latest:
+                left.append(Leftover(match[2], match[1], container=name, command=image))
+        return left
+
+    def script(self, change: Change) -> str:
+        processes = [action for action in change.actions if ":" in action]
+        containers = [action for action in change.actions if ":" not in action]
+        return _END_EXECUTORS.format(
+            processes=" ".join(map(quote, processes)),
+            containers=" ".join(map(quote, containers)),
+            rounds=self.GRACE * 5,
+        )
+
+
+_PROBE_EXECUTORS = """\
+latest=$(readlink {latest} 2>/dev/null)
+echo "latest=${{latest##*/}}"
+of() {{ printf '%s\\n' "$environ" | sed -n "s/^$1=//p" | head -n 1; }}
+for f in $(grep -lz '^MESOS_SLAVE_ID=' /proc/[0-9]*/environ 2>/dev/null); do
+  p=${{f%/environ}}
+  environ=$(tr '\\0' '\\n' 2>/dev/null < "$f") || continue
+  sandbox=$(of MESOS_DIRECTORY); [ -n "$sandbox" ] || sandbox=$(of MESOS_SANDBOX)
+  echo "process=${{p#/proc/}} $(of MESOS_SLAVE_ID) ${{sandbox:--}} $(of MESOS_EXECUTOR_ID) \
+$(tr '\\0\\n' '  ' 2>/dev/null < "$p/cmdline" | cut -c 1-200)"
+done
+if command -v docker >/dev/null 2>&1; then
+  timeout 20 docker ps --format '{{{{.Names}}}} {{{{.Image}}}}' 2>/dev/null | sed -n 's/^mesos-/container=mesos-/p'
+fi
+"""
+
+# A process id may have been given to another program since it was looked at.
+_END_EXECUTORS = """\
+set -- {containers}
+[ $# -eq 0 ] || docker stop "$@" >/dev/null || exit 1
+is_left() {{ grep -qzxF "MESOS_SLAVE_ID=${{1#*:}}" "/proc/${{1%%:*}}/environ" 2>/dev/null; }}
+signal() {{
+  left=
+  for one in {processes}; do
+    if is_left "$one"; then left="$left $one"; [ -z "$1" ] || kill "$1" "${{one%%:*}}" 2>/dev/null; fi
+  done
+}}
+signal -TERM
+n=0
+while [ -n "$left" ] && [ $n -lt {rounds} ]; do sleep 0.2; n=$((n+1)); signal ''; done
+signal -KILL
+exit 0
+"""
