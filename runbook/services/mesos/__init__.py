@@ -6,6 +6,10 @@
 - `slave_info`: `incompatible`: whether a slave would start after its flags (or its host) changed.
 - `diagnose`: known failures in logs, flags and state; why a task fits no slave.
 - `resources`: `Ranges` (ports) and the other values of Mesos' flags and state.
+- `steps`: what a host that runs a master or a slave should be, in which order, and what must be asked before.
+- `checks`: what must hold of the masters and the slaves; which master may be spared, and in which order.
+- `forecast`: what a slave will make of new settings; `logs`: what the hosts' logs tell.
+- `masters`, `slaves`: the chapters 2 and 3 that the notebooks open (imported by them, not here).
 
 Mesos 1.0 renamed slaves to agents in its flags and logs, but not in the state and the paths that are used here; the
 document's name is kept.
