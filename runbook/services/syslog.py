@@ -1,0 +1,79 @@
+"""One log file a program, by rsyslog (document 2.2.7), and their rotation.
+
+Mesos' start script and Marathon's send all output to syslog under the program's name. The document's rules write it to
+a file each, but lack `stop`, so that every line goes to /var/log/messages as well, and nothing ever shortens the files:
+the one of Marathon is at 120 MB after a week. Sources: rsyslog's documentation (omfile, `stop`), logrotate(8).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from runbook.errors import ParameterError, Problem
+from runbook.remote.steps import Directory, File, Service, Step
+from runbook.site import Site
+
+ROLES = frozenset({"mesos_master", "mesos_slave", "marathon"})
+"""The roles of the hosts on which something logs under one of the programs' names."""
+
+KEEP = 14
+"""Rotated files that are kept of each log."""
+SIZE = "100M"
+"""From which size on a log is rotated before its day is over."""
+
+WRITTEN = "# Written by the runbook (2.2.7): changes made here are lost.\n"
+
+
+def steps(site: Site) -> tuple[Step, ...]:
+    """The rules, the rotation, and an rsyslog that has read the rules: it restarts only where they changed after its
+    start. Raises ParameterError for a folder whose name these files cannot hold."""
+    # Both files have a quoting of their own, in which a path could become a directive.
+    if not re.fullmatch(r"[\w./+-]+", site.syslog.log_dir, re.ASCII):
+        message = f"{site.syslog.log_dir!r} holds characters that mean something to rsyslog or logrotate"
+        remedy = "name a folder of letters, digits and _ . / + -"
+        raise ParameterError([Problem(site.file, 0, "syslog.log_dir", message, remedy)])
+    return (
+        Directory(site.syslog.log_dir),
+        File(site.syslog.config, rules(site)),
+        File(rotation_path(site), rotation(site)),
+        Service("rsyslog", restart_if_newer=(site.syslog.config,)),
+    )
+
+
+def rules(site: Site) -> str:
+    """The file of rsyslog: what a program says goes to its file, and nowhere else."""
+    return WRITTEN + "".join(
+        f"""
+if $programname == '{program}' then {{
+   action(type="omfile" file="{site.syslog.log_dir}/{program}.log")
+   stop
+}}
+"""
+        for program in site.syslog.programs
+    )
+
+
+def rotation_path(site: Site) -> str:
+    """Where logrotate finds how to rotate the files: named as rsyslog's file is."""
+    return f"/etc/logrotate.d/{PurePosixPath(site.syslog.config).stem}"
+
+
+def rotation(site: Site) -> str:
+    """The file of logrotate. rsyslog opens its files anew on SIGHUP, without losing a line."""
+    files = " ".join(f'"{site.syslog.log_dir}/{program}.log"' for program in site.syslog.programs)
+    return f"""{WRITTEN}
+{files} {{
+    daily
+    maxsize {SIZE}
+    rotate {KEEP}
+    missingok
+    notifempty
+    compress
+    delaycompress
+    sharedscripts
+    postrotate
+        systemctl kill --signal=HUP --kill-who=main rsyslog.service
+    endscript
+}}
+"""
