@@ -1,0 +1,195 @@
+"""Chapter 2: mesos-master, from the package to one master that leads and the others that could."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from IPython.display import display
+
+from runbook.errors import ApplyFailed, CheckFailed, RunbookError
+from runbook.remote.checks import CheckResult
+from runbook.remote.modes import Mode
+from runbook.remote.results import ApplyResult
+from runbook.remote.steps import Step
+from runbook.services import syslog
+from runbook.services.mesos import logs, steps
+from runbook.services.mesos.chapter import MesosChapter
+from runbook.services.mesos.checks import MasterEnsemble, masters_of
+from runbook.services.mesos.diagnose import ELECTION
+from runbook.services.mesos.tables import metrics_table, resources_table
+from runbook.site import HostParameters
+from runbook.views.tables import Table
+
+
+class MesosMasters(MesosChapter):
+    """Chapter 2: the masters of a site."""
+
+    number = "2"
+    title = "mesos-master"
+    program = steps.MASTER
+
+    def install(self) -> ApplyResult:
+        """2.1: the package from the hosts' yum repository; neither of its services starts before it is configured."""
+        with self.section("2.1", "Install with yum"):
+            return self._install()
+
+    def installed(self) -> Table:
+        """2.1: which package and which program each host has now."""
+        with self.section("2.1 versions", "What is installed"):
+            return self._versions()
+
+    def quorum(self) -> ApplyResult:
+        """2.2.3: the quorum. Where masters have run with another one, behind the gate `change-quorum`, or refused."""
+        with self.section("2.2.3", f"The quorum: {self.site.quorum}"):
+            return self._applied(lambda: self.members.apply([steps.quorum(self.site)], name="quorum"))
+
+    def identities(self) -> ApplyResult:
+        """2.2.4: each master's ip and hostname."""
+        with self.section("2.2.4", "Each master's ip and hostname"):
+            return self._applied(
+                lambda: self.members.apply(lambda host: steps.identity(self.site, host), name="ip and hostname")
+            )
+
+    def settings(self) -> ApplyResult:
+        """2.2.5: the port, and beside it where a master finds ZooKeeper, works and logs."""
+        with self.section("2.2.5", "The port, and where it works"):
+            return self._applied(lambda: self.members.apply(steps.master_settings(self.site), name="settings"))
+
+    def start(self) -> ApplyResult:
+        """2.2.6: mesos-master runs everywhere with its present settings; masters are (re)started one at a time.
+
+        Standbys before the leader, none whose absence the log's quorum would not bear, and the next one only once the
+        last one holds its replica of the log. On a master that is to be no slave, mesos-slave is off. Raises
+        ApplyFailed and CheckFailed with what the logs tell.
+        """
+        with self.section("2.2.6", "Start, one master at a time"):
+            ensemble = self._ensemble()
+            leaderless = ensemble is not None and ensemble.leader is None
+            try:
+                return self._applied(
+                    lambda: self.members.rolling(
+                        lambda host: self._start_steps(host, ensemble),
+                        before=lambda host: MasterEnsemble.ask(self.site).can_spare(host.name, leaderless=leaderless),
+                        until=lambda host: MasterEnsemble.ask(self.site).is_back(host.name),
+                        order=lambda hosts: MasterEnsemble.ask(self.site).order(hosts),
+                        name="service mesos-master start",
+                    )
+                )
+            except (ApplyFailed, CheckFailed) as error:
+                self._explained(error)
+
+    def log_files(self) -> Table:
+        """2.2.7: which files mesos-master.INFO, WARNING and ERROR link to."""
+        with self.section("2.2.7 files", "The log files"):
+            return logs.links(self.members, self.log_dir, self.program)
+
+    def syslog(self) -> ApplyResult:
+        """2.2.7: one file a program through rsyslog, on every host where something logs, and its rotation."""
+        with self.section("2.2.7", "One log file a program"):
+            names = [host.name for host in self.site.hosts if syslog.ROLES.intersection(host.roles)]
+            return self._applied(lambda: self.hosts().only(*names).apply(syslog.steps(self.site), name="rsyslog"))
+
+    def last_lines(self, lines: int = 4) -> Table:
+        """2.2.7: the last lines of each log of each host."""
+        with self.section("2.2.7 lines", "The last lines of each log"):
+            return logs.last_lines(self.members, self.site.syslog.log_dir, self.site.syslog.programs, lines)
+
+    def election_lines(self) -> Table:
+        """2.2.7: the lines of the election that the document shows, in each master's present log."""
+        with self.section("2.2.7 election", "The lines of the election"):
+            return logs.milestones(self.members, self.log_dir, self.program, ELECTION)
+
+    def one_leader(self) -> CheckResult:
+        """2.3, check: the masters that answer name one leader; ZooKeeper names it, too; and it works."""
+        with self.section("2.3", "One master leads"):
+            return self._check(
+                "one master leads, and works", lambda: MasterEnsemble.ask(self.site).led(), deadline=90.0
+            )
+
+    def every_master(self) -> CheckResult:
+        """2.3, check: every master answers and holds its replica of the log."""
+        with self.section("2.3 masters", "Every master answers"):
+            return self._check(
+                "every master answers and holds its log replica", lambda: MasterEnsemble.ask(self.site).complete()
+            )
+
+    def masters(self) -> Table:
+        """2.3: what every master says of itself, at this moment."""
+        with self.section("2.3 state", "The masters"):
+            ensemble = self._ensemble()
+            return ensemble.table() if ensemble is not None else _nothing("the masters: ZooKeeper does not answer")
+
+    def resources(self) -> Table:
+        """2.3: the cluster's CPUs, memory, disk and ports, as the leader adds them up."""
+        with self.section("2.3 resources", "The cluster's resources"), masters_of(self.site) as masters:
+            try:
+                return _written_out(resources_table(masters.state()), "what active slaves offer")
+            except RunbookError as error:
+                return self._unless_planned(error)
+
+    def metrics(self) -> Table:
+        """2.3: the leader's metrics that are worth reading, and what they mean."""
+        with self.section("2.3 metrics", "The leader's metrics"), masters_of(self.site) as masters:
+            try:
+                leader = masters.leader()
+                table = metrics_table(leader.metrics())
+                return _written_out(table[table["value"].notna()], f"metrics of {leader.name}")
+            except RunbookError as error:
+                return self._unless_planned(error)
+
+    # the parts
+
+    def _ensemble(self) -> MasterEnsemble | None:
+        """The masters as they are; None where ZooKeeper does not tell, and nothing is to be changed."""
+        try:
+            return MasterEnsemble.ask(self.site)
+        except RunbookError as error:
+            if self.mode is Mode.APPLY:
+                raise
+            display(_nothing(str(error)))
+            return None
+
+    def _unless_planned(self, error: RunbookError) -> Table:
+        """A table that says what is missing: before the first rollout that is nothing bad."""
+        if self.mode is Mode.APPLY:
+            raise error
+        return _nothing(str(error))
+
+    def _start_steps(self, host: HostParameters, ensemble: MasterEnsemble | None) -> Sequence[Step]:
+        # A plan must foresee the restart that another setting needs, and a package that is not there yet.
+        planned: tuple[Step, ...] = ()
+        if self.mode is Mode.PLAN:
+            planned = (
+                *steps.install(self.site),
+                steps.quorum(self.site),
+                *steps.identity(self.site, host),
+                *steps.master_settings(self.site),
+            )
+        gate, consequence = self._gate(host, ensemble)
+        return (
+            *planned,
+            steps.FlagFolder(self.program),
+            steps.Release(self.program),
+            steps.master_service(self.site, gate, consequence),
+            *steps.without_slave(host),
+        )
+
+    def _gate(self, host: HostParameters, ensemble: MasterEnsemble | None) -> tuple[str | None, str]:
+        """The gate before a master that runs with another quorum is restarted with the new one."""
+        view = ensemble.answering.get(host.name) if ensemble is not None else None
+        if view is None or view.quorum in (None, self.site.quorum):
+            return None, ""
+        assert view.quorum is not None
+        return steps.QUORUM, steps.quorum_consequence(view.quorum, self.site.quorum)
+
+
+def _written_out(frame: pd.DataFrame, caption: str) -> Table:
+    """The table with its amounts as a person writes them: 20,656,316,416, and 0.25 for 0.25000."""
+    numbers = frame.select_dtypes("number").columns
+    written = frame[numbers].map(lambda value: "" if pd.isna(value) else f"{value:,.3f}".rstrip("0").rstrip("."))
+    return Table(frame.astype(object).assign(**{name: written[name] for name in numbers}), caption)
+
+
+def _nothing(text: str) -> Table:
+    return Table(pd.DataFrame([(text,)], columns=["not known"]))
