@@ -12,7 +12,7 @@ import html
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,21 +67,22 @@ class Section:
         if outcome is Outcome.FAILED:
             self.failed.append(event)
 
-    def failures(self) -> list[str]:
-        """What failed in this section, a line each."""
+    def failures(self, order: Sequence[str]) -> list[str]:
+        """What failed in this section, a line each; hosts in this order."""
         if self.outcome is Outcome.DIED:
             return [f"section {self.number}: was stopped before its end"]
         if self.outcome is not Outcome.FAILED:
             return []
         return [
-            f"section {self.number}: {text}" for text in outcomes.describe_all(self.failed) or [self.error or "failed"]
+            f"section {self.number}: {text}"
+            for text in outcomes.describe_all(self.failed, order) or [self.error or "failed"]
         ]
 
-    def differences(self) -> list[str]:
-        """What `verify` found to differ in this section, a line each."""
+    def differences(self, order: Sequence[str]) -> list[str]:
+        """What `verify` found to differ in this section, a line each; hosts in this order."""
         if self.outcome is not Outcome.DRIFT:
             return []
-        return [*outcomes.describe_all(self.drifted), *filter(None, [self.error])]
+        return [*outcomes.describe_all(self.drifted, order), *filter(None, [self.error])]
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,8 +136,8 @@ class Chapter:
     """One chapter on one site.
 
     `site_file` is the parameter file (relative: looked up here, then in the folders above), `mode` is `plan`, `apply`
-    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title`, and name in `parameters`
-    what their notebook takes beyond these three.
+    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title` as in the document, and
+    name in `parameters` what their notebook takes beyond these three.
 
     Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
     `outputs/`, named in the cell's output, and closed by `finish()`.
@@ -182,6 +183,9 @@ class Chapter:
             Mode.VERIFY: "nothing is touched, and it fails where anything differs",
         }
         return f"{self.number} {self.title} on {self.site.name} ({self.site.file}), mode {self.mode}: {does[self.mode]}"
+
+    def __repr__(self) -> str:
+        return f"{self.number} {self.title} · site {self.site.name} · mode {self.mode} · record {self.folder}"
 
     def hosts(self, role: str | None = None) -> Hosts:
         """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
@@ -239,15 +243,16 @@ class Chapter:
             seconds=round(time.monotonic() - self._began, 3),
         )
         self.close()
+        hosts = [host.name for host in self.site.hosts]
         if outcome in (Outcome.FAILED, Outcome.DIED):
-            failed = [place for section in summary.sections for place in section.failures()]
+            failed = [place for section in summary.sections for place in section.failures(hosts)]
             raise ChapterFailed(
                 "\n".join([f"{self.number} {self.title}: {outcome}", *failed]),
                 "mend what is named above, then run the chapter again: what is done already is not done twice",
                 result=summary,
             )
         if outcome is Outcome.DRIFT:
-            drifted = [place for section in summary.sections for place in section.differences()]
+            drifted = [place for section in summary.sections for place in section.differences(hosts)]
             raise DriftFound(
                 "\n".join([f"{self.number} {self.title}: differs from what is desired", *drifted]),
                 "look at the differences, then run in mode apply to mend them",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -62,12 +62,18 @@ def describe(event: Mapping[str, Any]) -> str:
     return f"{event['host']}: {_what(event)}" if event["event"] == "step" else _what(event)
 
 
-def describe_all(events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The same of many events; hosts of which the same is to be said share a line."""
+def describe_all(events: Iterable[Mapping[str, Any]], order: Sequence[str] = ()) -> list[str]:
+    """The same of many events; hosts of which the same is to be said share a line, in the order of `order`."""
     hosts: dict[str, list[str]] = {}
     for event in events:
         hosts.setdefault(_what(event), []).extend([event["host"]] if event["event"] == "step" else [])
-    return [f"{', '.join(names)}: {what}" if names else what for what, names in hosts.items()]
+    return [f"{', '.join(in_order(names, order))}: {what}" if names else what for what, names in hosts.items()]
+
+
+def in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Names in the order of `order`, those that are not in it last; each once."""
+    position = {name: index for index, name in enumerate(order)}
+    return sorted(dict.fromkeys(names), key=lambda name: position.get(name, len(position)))
 
 
 def _what(event: Mapping[str, Any]) -> str:

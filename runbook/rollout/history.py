@@ -7,7 +7,7 @@ journal alone.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,15 +47,14 @@ class ChapterHistory:
     finished: bool = False
     sections: list[SectionHistory] = field(default_factory=list)
 
-    @property
-    def reasons(self) -> list[str]:
-        """Why the chapter failed or died: its own reason, else what failed in its sections."""
+    def reasons(self, order: Sequence[str]) -> list[str]:
+        """Why the chapter failed or died: its own reason, else what failed in its sections; hosts in this order."""
         if self.reason:
             return [self.reason]
         failed = [section for section in self.sections if section.outcome is Outcome.FAILED]
         events = [event for section in failed for event in (*section.steps, *section.checks)]
-        bad = outcomes.describe_all(event for event in events if outcomes.of_event(event, Mode.APPLY) is Outcome.FAILED)
-        return bad or [section.error or f"section {section.number}" for section in failed]
+        bad = [event for event in events if outcomes.of_event(event, Mode.APPLY) is Outcome.FAILED]
+        return outcomes.describe_all(bad, order) or [section.error or f"section {section.number}" for section in failed]
 
     def judge(self) -> None:
         """Give a chapter whose end nobody told its outcome: failed where a section failed, else died."""
@@ -103,6 +102,11 @@ class History:
         return outcomes.worst(chapter.outcome for chapter in self.chapters)
 
     @property
+    def hosts(self) -> list[str]:
+        """The names of the site's hosts, in the order of its parameters."""
+        return [host["name"] for host in self.opened["parameters"]["hosts"]]
+
+    @property
     def steps(self) -> list[Entry]:
         """Every step on every host, in the order in which they ended."""
         return [step for chapter in self.chapters for section in chapter.sections for step in section.steps]
@@ -131,7 +135,7 @@ class History:
         sections = [section for chapter in self.chapters for section in chapter.sections]
         told = [section.error for section in sections if section.outcome is Outcome.DRIFT and section.error]
         steps = (step for step in self.steps if step["status"] == Status.WOULD_CHANGE)
-        return [*outcomes.describe_all(steps), *told]
+        return [*outcomes.describe_all(steps, self.hosts), *told]
 
     @property
     def failures(self) -> list[tuple[ChapterHistory, str]]:
@@ -140,7 +144,7 @@ class History:
             (chapter, reason)
             for chapter in self.chapters
             if chapter.outcome in (Outcome.FAILED, Outcome.DIED)
-            for reason in chapter.reasons
+            for reason in chapter.reasons(self.hosts)
         ]
 
     def _take(self, entry: Entry) -> None:

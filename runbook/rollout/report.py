@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ import nbformat
 from markupsafe import Markup
 from nbformat import NotebookNode
 
+from runbook.outcomes import in_order
 from runbook.remote.modes import Status
 from runbook.rollout import journal
 from runbook.rollout.history import ChapterHistory, History, SectionHistory
@@ -52,7 +53,7 @@ def render(folder: Path) -> str:
         history=history,
         opened=history.opened,
         seconds=_seconds(history.started, history.finished),
-        chapters=[_chapter(folder, chapter) for chapter in history.chapters],
+        chapters=[_chapter(folder, chapter, history.hosts) for chapter in history.chapters],
         software=sorted({name for versions in history.versions.values() for name in versions}),
         marks=MARKS,
         script=_script(),
@@ -105,41 +106,41 @@ class ChapterView:
     shown: tuple[Shown, ...]
 
 
-def _chapter(folder: Path, chapter: ChapterHistory) -> ChapterView:
-    path = next(iter(sorted(folder.glob(f"{chapter.number}_*.ipynb"))), None)
+def _chapter(folder: Path, chapter: ChapterHistory, hosts: Sequence[str]) -> ChapterView:
+    path = next(iter(sorted(folder.glob(f"{chapter.number.zfill(2)}_*.ipynb"))), None)
     shown: dict[int | None, list[Shown]] = {}  # by the position of the section; None: outside any
     for cell in _cells(path) if path else ():
         owner = next((index for index, section in enumerate(chapter.sections) if cell.ran(section)), None)
         shown.setdefault(owner, []).extend(cell.shown)
     return ChapterView(
         chapter,
-        tuple(_section(section, shown.get(index, ())) for index, section in enumerate(chapter.sections)),
+        tuple(_section(section, shown.get(index, ()), hosts) for index, section in enumerate(chapter.sections)),
         path.name if path else None,
         tuple(shown.get(None, ())),
     )
 
 
-def _section(section: SectionHistory, shown: Iterable[Shown]) -> SectionView:
+def _section(section: SectionHistory, shown: Iterable[Shown], hosts: Sequence[str]) -> SectionView:
     table: dict[str, dict[str, list[Status]]] = {}
     for step in section.steps:
         table.setdefault(step["step"], {}).setdefault(step["host"], []).append(Status(step["status"]))
     return SectionView(
         section,
-        tuple(dict.fromkeys(step["host"] for step in section.steps)),
+        tuple(in_order((step["host"] for step in section.steps), hosts)),
         table,
-        tuple(_changes(section.steps)),
+        tuple(_changes(section.steps, hosts)),
         tuple(shown),
     )
 
 
-def _changes(steps: Iterable[Entry]) -> Iterator[Change]:
+def _changes(steps: Iterable[Entry], order: Sequence[str]) -> Iterator[Change]:
     alike: dict[tuple[str, Status, str, str], list[str]] = {}
     for step in steps:
         status, diff = Status(step["status"]), step.get("diff", "")
         if diff or status not in (Status.OK, Status.SKIPPED):
             alike.setdefault((step["step"], status, step.get("summary", ""), diff), []).append(step["host"])
     for key, hosts in alike.items():
-        yield Change(*key, hosts=tuple(hosts))
+        yield Change(*key, hosts=tuple(in_order(hosts, order)))
 
 
 # what cells showed

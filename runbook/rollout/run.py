@@ -58,8 +58,8 @@ class Notebook:
 
     @property
     def number(self) -> str:
-        """NN, two digits."""
-        return self.path.name[:2]
+        """The chapter's number as the document has it: `1` of 01_zookeeper.ipynb."""
+        return str(int(self.path.name[:2]))
 
     @property
     def name(self) -> str:

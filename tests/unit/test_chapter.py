@@ -23,7 +23,7 @@ SITE = Path(__file__).parent / "notebooks" / "site.yml"
 
 
 class Chapter(Base):
-    number, title = "01", "Rehearsal"
+    number, title = "1", "Rehearsal"
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +63,12 @@ def test_what_happens_in_a_section_is_told_with_chapter_and_section(shared: Path
         check(True)
     chapter.finish()
     assert [(entry["event"], entry["chapter"], entry["section"]) for entry in told(shared)] == [
-        ("chapter_started", "01", None),
-        ("section_started", "01", "1.1"),
-        ("step", "01", "1.1"),
-        ("check", "01", "1.1"),
-        ("section_finished", "01", "1.1"),
-        ("chapter_finished", "01", None),
+        ("chapter_started", "1", None),
+        ("section_started", "1", "1.1"),
+        ("step", "1", "1.1"),
+        ("check", "1", "1.1"),
+        ("section_finished", "1", "1.1"),
+        ("chapter_finished", "1", None),
     ]
     assert [entry["outcome"] for entry in told(shared, "section_finished", "chapter_finished")] == ["changed"] * 2
     assert journal.verify(shared / journal.NAME) == []
@@ -167,7 +167,11 @@ def test_a_summary_is_a_table_of_the_sections(shared: Path) -> None:
         ("1.1", "<Connection> string", "changed", "1 changed, 1 ok", "1 of 1 hold")
     ]
     assert "&lt;Connection&gt; string" in summary._repr_html_()
-    assert repr(summary).splitlines()[0] == "01 Rehearsal: changed (apply)"
+    assert repr(summary).splitlines()[0] == "1 Rehearsal: changed (apply)"
+
+
+def test_a_chapter_says_what_it_is(shared: Path) -> None:
+    assert repr(Chapter(SITE)) == f"1 Rehearsal · site rehearsal · mode plan · record {shared}"
 
 
 def test_versions_are_told(shared: Path) -> None:
@@ -212,7 +216,7 @@ def test_without_its_last_cell_a_chapter_died_when_its_process_ends(tmp_path: Pa
     program = f"""
 from runbook.chapter import Chapter
 class One(Chapter):
-    number, title = "01", "Rehearsal"
+    number, title = "1", "Rehearsal"
 One({str(SITE)!r})
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)

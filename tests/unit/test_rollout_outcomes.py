@@ -50,7 +50,7 @@ def test_chapters_run_in_order_and_leave_a_closed_record(tmp_path: Path) -> None
     }
     assert record.verify(finished.folder).faults == ()
     assert "alert-success" in banner(finished, "changes")
-    assert "Chapter 01: changed" in banner(finished, "changes")
+    assert "Chapter 1: changed" in banner(finished, "changes")
     assert finished.lines()[-2:] == [
         "changed: 1 changed, 2 ok, 0 failed, 0 would change, 0 skipped, 2 checks",
         str(finished.folder),
@@ -73,7 +73,7 @@ def test_verify_goes_on_after_drift_and_says_what_differs(tmp_path: Path) -> Non
 def test_a_claim_that_does_not_hold_fails_a_verification(tmp_path: Path) -> None:
     finished = rollout(tmp_path, "claim_does_not_hold", mode=Mode.VERIFY)
     assert (finished.history.outcome, finished.status) == (Outcome.FAILED, 1)
-    assert finished.lines()[0] == "01 failed: one leader: node1 leads"
+    assert finished.lines()[0] == "1 failed: one leader: node1 leads"
 
 
 def test_the_first_chapter_that_fails_is_the_last(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from runbook.interactive import is_interactive
 
 
 class Chapter(chapter.Chapter):
-    number, title = "01", "Rehearsal"
+    number, title = "1", "Rehearsal"
 
     def nothing_to_do(self) -> str:
         with self.section("1.1", "Nothing to do"):
