@@ -43,6 +43,9 @@ def emit(**event: Any) -> None:
 
     `event` holds the key `event` (`step`, `check`, `gate`, `progress`, …) and JSON values.
     """
+    observers = _observers
+    if not observers:
+        return
     told: Event = redact_data(event)
-    for observer in _observers:
+    for observer in observers:
         observer(dict(told))

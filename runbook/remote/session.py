@@ -11,11 +11,13 @@ from __future__ import annotations
 import base64
 import codecs
 import hashlib
+import hmac
 import logging
 import select
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,9 +154,45 @@ class _Refuse(paramiko.MissingHostKeyPolicy):
 _reading = threading.Lock()  # of files that many connections need at once: the first reads, the others find it read
 
 
+class _KnownHosts:
+    """The lines of a known_hosts file (sshd(8)) by the names that they are for.
+
+    paramiko's HostKeys compares each line with each other when it reads them, and with each name that is looked up:
+    200 hosts would wait longer for that than for their handshakes.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._named: dict[str, list[str]] = defaultdict(list)
+        self._hashed: list[tuple[str, str]] = []
+        for line in text.split("\n"):
+            names = line.strip().split(" ", 1)[0]
+            if names.startswith("|1|"):
+                self._hashed.append((names, line))
+                continue
+            for name in names.split(","):
+                self._named[name].append(line)
+
+    def keys(self, name: str) -> dict[str, paramiko.PKey]:
+        """The keys of a host by their types, of two of one type the first. Raises ValueError, InvalidHostKey."""
+        lines = list(self._named.get(name, ()))
+        lines += [line for hashed, line in self._hashed if _is_hash(hashed, name)]
+        keys: dict[str, paramiko.PKey] = {}
+        for line in lines:
+            entry = paramiko.hostkeys.HostKeyEntry.from_line(line.strip())
+            if entry is not None and entry.key is not None:
+                keys.setdefault(entry.key.get_name(), entry.key)
+        return keys
+
+
+def _is_hash(hashed: str, name: str) -> bool:
+    """Whether `hashed` (`|1|salt|hash`, as HashKnownHosts of ssh_config(5) makes it) stands for `name`."""
+    _, _, salt, digest = hashed.split("|")
+    return hmac.digest(base64.b64decode(salt), name.encode(), "sha1") == base64.b64decode(digest)
+
+
 @lru_cache(maxsize=64)
-def _known_hosts(path: Path, mtime_ns: int) -> paramiko.HostKeys:
-    return paramiko.HostKeys(str(path))
+def _known_hosts(path: Path, mtime_ns: int) -> _KnownHosts:
+    return _KnownHosts(path.read_text(encoding="utf-8"))
 
 
 def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
@@ -164,11 +202,11 @@ def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
     try:
         with _reading:
             known = _known_hosts(path, path.stat().st_mtime_ns)
+        return known.keys(_host_key_name(login))
     except OSError as error:
         raise HostKeyUnknown(f"the known_hosts file {path} cannot be read: {error.strerror}", remedy) from error
-    except (UnicodeDecodeError, paramiko.hostkeys.InvalidHostKey) as error:
+    except (ValueError, paramiko.hostkeys.InvalidHostKey) as error:
         raise HostKeyUnknown(f"the known_hosts file {path} is damaged: {error}", remedy) from error
-    return dict(known.lookup(_host_key_name(login)) or {})
 
 
 @lru_cache(maxsize=64)
@@ -196,11 +234,24 @@ def _transport(sock: Any, **options: Any) -> paramiko.Transport:
     # paramiko leaves Nagle's algorithm on, which costs 40 ms at each of the small packets of a handshake.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return paramiko.Transport(sock, **options)
+    transport = paramiko.Transport(sock, **options)
+    # AES-GCM first: of the others, paramiko compares the checksum of each packet byte by byte in Python.
+    security = transport.get_security_options()
+    security.ciphers = sorted(security.ciphers, key=lambda name: "-gcm@" not in name)
+    return transport
 
 
 _RSA = ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")
 _HOST_KEY_TYPES = ("ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)), *_RSA, "ssh-dss")
+
+
+class _Connection(fabric.Connection):  # type: ignore[misc]  # fabric has no types
+    """Fabric's, but that it leaves alone the configuration that the threads of all hosts read.
+
+    Fabric's stores what is no attribute of the class there, and while that is merged, the configuration is empty.
+    """
+
+    inline_ssh_env = False
 
 
 def _connection(
@@ -220,7 +271,7 @@ def _connection(
     }
     if login.key is not None:
         options |= {"pkey": _key(login.key), "look_for_keys": False, "allow_agent": False}
-    connection = fabric.Connection(
+    connection = _Connection(
         login.address,
         user=login.user,
         port=login.port,
@@ -463,7 +514,7 @@ class Session:
         if self._is_connected:
             try:
                 return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))
-            except (EOFError, paramiko.SSHException):
+            except (EOFError, OSError, paramiko.SSHException):
                 self.close()
         self.connect(deadline)
         return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import fabric
 import paramiko
 import pytest
 from fleet import Fleet, host_key, keep_state_at_home, rsa_key, running
@@ -310,17 +311,29 @@ def test_known_hosts_is_read_again_when_it_changed(fleet: Fleet, session: Sessio
     assert ask(session, "echo in").out == "in\n"
 
 
-@pytest.mark.parametrize("content", [None, "127.0.0.1 ssh-rsa A\n", b"\xff\xfe\x00"])
-def test_known_hosts_that_is_missing_or_damaged(fleet: Fleet, session: Session, content: str | bytes | None) -> None:
+@pytest.mark.parametrize("content", [None, b"[127.0.0.1]:PORT ssh-rsa A\n", b"|1|A|B ssh-rsa A\n", b"\xff\xfe\x00"])
+def test_known_hosts_that_is_missing_or_damaged(
+    server: SshServer, fleet: Fleet, session: Session, content: bytes | None
+) -> None:
     fleet.known_hosts.unlink()
     if content is not None:
-        fleet.known_hosts.write_bytes(content if isinstance(content, bytes) else content.encode())
+        fleet.known_hosts.write_bytes(content.replace(b"PORT", str(server.port).encode()))
     with pytest.raises(HostKeyUnknown, match=str(fleet.known_hosts)) as refusal:
         ask(session, ":")
     assert "ssh-keyscan" in str(refusal.value.remedy)
 
 
 # logins
+
+
+def test_connecting_leaves_the_configuration_that_hosts_share_alone(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merge(config: fabric.Config) -> None:
+        pytest.fail("while one thread merges the configuration, the others find it empty")
+
+    monkeypatch.setattr(fabric.Config, "merge", merge)
+    assert ask(session, "echo in").out == "in\n"
 
 
 def test_a_refused_key(server: SshServer, session: Session) -> None:
