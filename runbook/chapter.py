@@ -184,9 +184,6 @@ class Chapter:
         }
         return f"{self.number} {self.title} on {self.site.name} ({self.site.file}), mode {self.mode}: {does[self.mode]}"
 
-    def __repr__(self) -> str:
-        return f"{self.number} {self.title} · site {self.site.name} · mode {self.mode} · record {self.folder}"
-
     def hosts(self, role: str | None = None) -> Hosts:
         """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
         if self._hosts is None:

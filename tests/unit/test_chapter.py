@@ -171,7 +171,8 @@ def test_a_summary_is_a_table_of_the_sections(shared: Path) -> None:
 
 
 def test_a_chapter_says_what_it_is(shared: Path) -> None:
-    assert repr(Chapter(SITE)) == f"1 Rehearsal · site rehearsal · mode plan · record {shared}"
+    told = "every difference is shown, and nothing is touched"
+    assert repr(Chapter(SITE)) == f"1 Rehearsal on rehearsal ({SITE}), mode plan: {told}"
 
 
 def test_versions_are_told(shared: Path) -> None:
