@@ -158,15 +158,17 @@ class Mesos:
         for daemon in [*self.slaves, *self.masters]:
             daemon.stop()
         for executor in self.executors():
-            os.killpg(executor, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+                os.killpg(executor, signal.SIGKILL)
 
     def executors(self) -> list[int]:
         """The pids of the executors and tasks that still run below this folder, each a process group of its own."""
         found = []
         for entry in Path("/proc").glob("[0-9]*/cwd"):
             try:
-                if self.folder.resolve() in entry.resolve(strict=True).parents:
-                    found.append(int(entry.parent.name))
+                pid = int(entry.parent.name)
+                if self.folder.resolve() in entry.resolve(strict=True).parents and os.getpgid(pid) == pid:
+                    found.append(pid)
             except OSError:
                 continue  # ended meanwhile, or another user's
-        return [pid for pid in found if os.getpgid(pid) == pid]
+        return found
