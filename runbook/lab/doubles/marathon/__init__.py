@@ -1,0 +1,17 @@
+"""Rehearsal double of Marathon 1.1.1, for the lab's nodes.
+
+It speaks to Mesos over the scheduler HTTP API and ZooKeeper only, so that it runs unchanged against a real Mesos
+0.28.0 master (Marathon 1.1.1 itself uses libmesos instead). Instances elect a leader through `/marathon/leader`, the
+others pass requests on to it, and its state is in ZooKeeper under `/marathon/state`: in JSON, where Marathon writes
+protobuf, under the same names. Its answers have the forms that Marathon's REST API documentation of 1.0 and the
+sources of 1.1 give. It needs Python 3.11 and kazoo, and holds a lab's tens of tasks.
+
+- `flags`: the command line. `web`: HTTP, as Jetty and Marathon frame it. `zk`: election and state. `daemon`: the
+  program, which answers itself while it leads and else proxies.
+- `apps`: app definitions: defaults, validation, updates. `tasks`: one task, and whether an offer fits it.
+- `deployments`: plans of steps. `scheduler`: the leader's state and what follows from it: launches, kills, steps.
+- `mesos`: the conversation with Mesos. `health`: health checks. `events`: the event bus. `api`: the REST API.
+
+What it leaves out, and refuses where it is asked for: writing groups, COMMAND health checks, persistent volumes, IP
+per task, event callbacks, resource roles, authentication and HTTPS.
+"""
