@@ -12,6 +12,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import requests
@@ -115,3 +116,10 @@ def _completed(cluster: Cluster, framework: Framework) -> list[Json]:
     frameworks = cluster.leader_json("/frameworks")["frameworks"]
     found: list[Json] = next(one["completed_tasks"] for one in frameworks if one["id"] == framework.id)
     return found
+
+
+@pytest.fixture
+def mesos(zookeeper_for_doubles: str, tmp_path: Path) -> Iterator[Mesos]:
+    """Doubles of one test, which may die in it: none yet."""
+    with Mesos(zookeeper_for_doubles, tmp_path) as mesos:
+        yield mesos

@@ -13,6 +13,7 @@ OPTIONAL = {
     *("ports", "discovery", "labels", "container"),  # a task has what its framework asked for
     *("git_sha", "git_tag"),  # packages have these, the build that was recorded has not
     "attributes",  # an offer has those of its slave, where that has any
+    "reregistered_time",  # a slave that came back
     *("cluster", "log_dir", "external_log_file", "principal"),  # by the flags
 }
 """Fields that may be there or not, whatever the recordings happen to have."""

@@ -12,7 +12,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ from framework import Framework, task
 
 Json = dict[str, Any]
 PINGS = ("--slave_ping_timeout=1secs", "--max_slave_ping_timeouts=4")
-
-
-@pytest.fixture
-def mesos(zookeeper_for_doubles: str, tmp_path: Path) -> Iterator[Mesos]:
-    with Mesos(zookeeper_for_doubles, tmp_path) as mesos:
-        yield mesos
 
 
 def launch(framework: Framework, name: str, command: str = "sleep 1000", **more: object) -> Json:

@@ -48,6 +48,12 @@ class Log:
         sys.stderr.flush()
         os.abort()
 
+    def close(self) -> None:
+        """Close the files; a daemon leaves that to its end."""
+        with self._lock:
+            while self._files:
+                self._files.popitem()[1].close()
+
     def _write(self, severity: str, place: str, message: str) -> None:
         rank = SEVERITIES.index(severity)
         if rank < self.threshold:

@@ -24,6 +24,7 @@ from .glog import Log
 Json = dict[str, Any]
 JSON_TYPE = "application/json"
 INTERNAL = "/rehearsal/"  # the doubles' own paths
+CONNECT_TIMEOUT = 2.0  # seconds; a host that was switched off does not even refuse
 SEND_TIMEOUT = 5  # seconds after which a peer that reads nothing counts as gone
 
 
@@ -222,8 +223,10 @@ class EventSource:
 
     def __init__(self, address: str, path: str, value: object, idle: float) -> None:
         """Open the stream with a POST; `idle` seconds without an event end it. `Gone` unless it opens."""
-        self._connection = HTTPConnection(address, timeout=idle)
+        self._connection = HTTPConnection(address, timeout=CONNECT_TIMEOUT)
         try:
+            self._connection.connect()
+            self.set_idle(idle)
             self._connection.request("POST", path, json.dumps(value), {"Content-Type": JSON_TYPE})
             self._response: HTTPResponse = self._connection.getresponse()
         except (OSError, HTTPException) as error:

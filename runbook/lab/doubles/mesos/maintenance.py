@@ -85,7 +85,10 @@ class Maintenance:
         if request.method != "POST":
             return not_allowed(request, "POST")
         try:
-            machines = [_machine(machine) for machine in request.json()]
+            named = request.json()
+            if not isinstance(named, list):
+                raise TypeError("Expecting an array")
+            machines = [_machine(machine) for machine in named]
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             return text(400, f"Failed to convert JSON into an array of MachineIDs: {error}")
         down = self._kept["down"]
