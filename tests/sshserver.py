@@ -38,6 +38,7 @@ class Faults:
     hang_after_marks: int | None = None  # its output stops after so many begin and end lines, for good
     drop_after_marks: int | None = None  # the connection breaks
     drop_after_bytes: int | None = None
+    drop_at: bytes | None = None  # as soon as its output holds this
     drop_upload_after: int | None = None  # bytes written by SFTP
     refuse_upload: bool = False  # as a full disk does
     no_sftp: bool = False
@@ -174,7 +175,8 @@ class SshServer:
     def run(self, channel: paramiko.Channel, command: str) -> None:
         """Run a command for a channel, as sshd does."""
         self.commands.append(command)
-        self.ended.wait(self.faults.delay)
+        if self.ended.wait(self.faults.delay):
+            return
         self.load.change(+1)
         try:
             self._run(channel, command)
@@ -229,7 +231,8 @@ class SshServer:
         faults = self.faults
         marks = sent = 0
         hangs = faults.hang_after_marks is not None and faults.strike()
-        drops = not hangs and (faults.drop_after_marks or faults.drop_after_bytes) is not None and faults.strike()
+        breaks = (faults.drop_after_marks, faults.drop_after_bytes) != (None, None)
+        drops = not hangs and breaks and faults.strike()
         with source:
             while data := source.read(1 << 16):
                 marks += len(_MARK.findall(data))
@@ -245,6 +248,9 @@ class SshServer:
                         return
                     send(data)
                     if drops and faults.drop_after_marks is not None and marks >= faults.drop_after_marks:
+                        self.drop()
+                        return
+                    if faults.drop_at is not None and faults.drop_at in data and faults.strike():
                         self.drop()
                         return
                 except (EOFError, OSError):

@@ -246,7 +246,7 @@ class HostRun:
                 self._foretell(one, upset, trouble)
         if self.mode is Mode.APPLY and not self.changes:
             for index in self._wave:
-                self._settle(index)
+                self._accept(self._at[index])
 
     def _foretell(self, one: _Progress, upset: Step | None, trouble: StepFailed | None) -> None:
         """The result of a step in plan or verify mode."""
@@ -287,7 +287,12 @@ class HostRun:
         if left is not None:
             message = f"the change was made, and the host still does not show the desired state:\n{left.diff}"
             self._end(Status.FAILED, StepFailed(message), at=index)
-        elif one.attempted is not None:
+        else:
+            self._accept(one)
+
+    def _accept(self, one: _Progress) -> None:
+        """The result of a step whose state is the desired one."""
+        if one.attempted is not None:
             self._finish(one, Status.CHANGED, one.attempted.summary, one.attempted.diff)
         else:
             self._finish(one, Status.OK)

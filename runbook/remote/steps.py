@@ -827,7 +827,8 @@ class CommandService(Step):
 class Command(Step):
     """Any command, guarded by a probe: it runs only where `probe_script` does not exit 0, and must make it exit 0.
 
-    Both are sh texts written in the package, never built from parameters but by `quote`. What the probe prints is
+    The probe is asked once more before the command runs: another script may have been at work in between. Both are sh
+    texts written in the package, never built from parameters but by `quote`. What the probe prints is
     shown as the present state.
     """
 
@@ -856,4 +857,4 @@ class Command(Step):
         return Change("run", shown + f"+{self.name}\n", gate=self.gate, consequence=self.consequence)
 
     def script(self, change: Change) -> str:
-        return self.command
+        return f"( {self.probe_script}\n) >/dev/null 2>&1 && exit 0\n{self.command}"
