@@ -53,8 +53,13 @@ check: environment ## formatting, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p runbook
 
+# A framework library of other people for the contract tests; see the file for why it comes apart.
+$(VENV)/.third-party: tests/contract/third_party/requirements.txt | $(VENV)/.ready
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation --require-hashes -r $<
+	@touch $@
+
 .PHONY: test
-test: check ## everything: checks, unit, contract, lab and browser tests
+test: check $(VENV)/.third-party ## everything: checks, unit, contract, lab and browser tests
 	$(call need,chromium,chromium)
 	$(BIN)/pytest
 

@@ -2,14 +2,14 @@
 
 RUNBOOK_CONTRACT_MASTER, RUNBOOK_CONTRACT_SLAVE (base URLs) and RUNBOOK_CONTRACT_ZK (a connect string with the path of
 the masters, `host:port,.../mesos`) name a cluster of real Mesos 0.28; it must have a slave with 0.5 CPUs, 256 MB and a
-few ports free. Without them, the rehearsal doubles are started on the loopback.
+few ports free. Without them, the rehearsal doubles are started on the loopback, with a ZooKeeper of their own on a node
+of the lab (or at RUNBOOK_CONTRACT_ZOOKEEPER, `host:port`, where that is set).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,32 +17,47 @@ from pathlib import Path
 import pytest
 import requests
 from contract import Cluster, Json, Workload
-from daemons import Mesos, eventually, free_port
+from daemons import Mesos, eventually
 from framework import Framework, task
 from kazoo.client import KazooClient
 
-JARS = "/etc/zookeeper/conf:/usr/share/java/zookeeper.jar"
+from runbook import lab as labs
+
+ZOOKEEPER_ON_NODE = """
+mkdir -p /var/lib/contract-zookeeper
+cat >/var/lib/contract-zookeeper/zoo.cfg <<'END'
+tickTime=1000
+dataDir=/var/lib/contract-zookeeper
+clientPort=12181
+maxClientCnxns=0
+admin.enableServer=false
+END
+export ZOO_LOG_DIR=/var/lib/contract-zookeeper
+/usr/hdp/2.4.0.0-169/zookeeper/bin/zkServer.sh start /var/lib/contract-zookeeper/zoo.cfg
+"""
+GONE = """
+/usr/hdp/2.4.0.0-169/zookeeper/bin/zkServer.sh stop /var/lib/contract-zookeeper/zoo.cfg
+rm -r /var/lib/contract-zookeeper
+"""
 
 
 @pytest.fixture(scope="session")
-def zookeeper_for_doubles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`host:port` of a ZooKeeper that the doubles may use."""
-    folder = tmp_path_factory.mktemp("zookeeper")
-    port = free_port()
-    lines = ["tickTime=1000", f"dataDir={folder}/data", f"clientPort={port}", "clientPortAddress=127.0.0.1"]
-    (folder / "zoo.cfg").write_text("\n".join([*lines, "admin.enableServer=false", "maxClientCnxns=0"]) + "\n")
-    program = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            ["java", "-Xmx128m", "-cp", JARS, program, str(folder / "zoo.cfg")], stdout=output, stderr=output
-        )
-    client = KazooClient(f"127.0.0.1:{port}")
-    client.start(timeout=60)
-    client.stop()
-    client.close()
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait(30)
+def zookeeper_for_doubles() -> Iterator[str]:
+    """`host:port` of a ZooKeeper that the doubles may use: RUNBOOK_CONTRACT_ZOOKEEPER, or one of our own in the lab."""
+    given = os.environ.get("RUNBOOK_CONTRACT_ZOOKEEPER")
+    if given:
+        yield given
+        return
+    with labs.up() as lab:
+        node = lab.nodes[0]
+        started = lab.exec(node, ZOOKEEPER_ON_NODE)
+        assert started.status == 0, started.stdout + started.stderr
+        client = KazooClient(f"{node.address}:12181")
+        client.start(timeout=60)
+        client.stop()
+        client.close()
+        yield f"{node.address}:12181"
+        lab.exec(node, GONE)
 
 
 @pytest.fixture(scope="session")
