@@ -20,7 +20,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any, NoReturn, Self
@@ -202,23 +203,72 @@ class Endpoint:
             params = None  # the Location holds the query, or leaves it out on purpose
             if answer.status == 303:
                 method, body, data = "GET", None, None
-        raise UnexpectedAnswer(
-            f"{self._who(self.url + path)} redirects more than {_MAX_HOPS} times, last to {redact_url(url)}",
-            "look for two services that each take the other for the leader",
-        )
+        raise self._circular(path, url)
+
+    @contextmanager
+    def stream(
+        self,
+        path: str,
+        *,
+        params: Mapping[str, str | list[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        pause: float | None = None,
+        elsewhere: bool = False,
+    ) -> Iterator[Iterator[bytes]]:
+        """Ask for an answer that need not end, and give its lines as they come, without their ends.
+
+        `pause`: for how many seconds it may be silent (default: `timeouts.read`); the whole has no limit. Where the
+        service ends it, so do the lines; leaving the context ends the connection. Redirects and errors as `request`'s.
+        """
+        url: str = self.url + path
+        for _ in range(_MAX_HOPS):
+            with self._opened("GET", url, pause, params=params, headers=headers) as response:
+                if response.status_code in SUCCESS:
+                    yield self._lines(response, pause or self.timeouts.read)
+                    return
+                answer = self._answer(response, time.monotonic() + self.timeouts.whole)
+            if answer.status not in _REDIRECTS or "location" not in answer.headers:
+                self._refuse(answer, "GET")
+            url, params = self._next_hop(answer, "GET", elsewhere), None
+        raise self._circular(path, url)
 
     def _exchange(self, method: str, url: str, deadline: float, **content: Any) -> Answer:
-        shown = redact_url(url)
+        with self._opened(method, url, None, **content) as response:
+            return self._answer(response, deadline)
+
+    @contextmanager
+    def _opened(self, method: str, url: str, pause: float | None, **content: Any) -> Iterator[requests.Response]:
+        """The answer to a request, its body not yet read. Errors of requests and urllib3 become named ones."""
         auth = self._auth if _origin(urlsplit(url)) == self.address else None
-        limits = (self.timeouts.connect, self.timeouts.read)
+        limits = (self.timeouts.connect, pause or self.timeouts.read)
         try:
             with self._session.request(
                 method, url, auth=auth, timeout=limits, allow_redirects=False, stream=True, **content
             ) as response:
-                body = self._body(response, deadline)
-                return Answer(redact_url(response.url), response.status_code, response.headers, body)
+                yield response
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._named(error, shown) from error
+            raise self._named(error, redact_url(url), limits[1]) from error
+
+    def _answer(self, response: requests.Response, deadline: float) -> Answer:
+        body = self._body(response, deadline)
+        return Answer(redact_url(response.url), response.status_code, response.headers, body)
+
+    def _circular(self, path: str, url: str) -> UnexpectedAnswer:
+        return UnexpectedAnswer(
+            f"{self._who(self.url + path)} redirects more than {_MAX_HOPS} times, last to {redact_url(url)}",
+            "look for two services that each take the other for the leader",
+        )
+
+    def _lines(self, response: requests.Response, silence: float) -> Iterator[bytes]:
+        rest = b""
+        try:
+            while piece := response.raw.read1(_PIECE, decode_content=True):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from (line.removesuffix(b"\r") for line in lines)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise self._named(error, redact_url(response.url), silence) from error
+        if rest:
+            yield rest
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         pieces = []
@@ -266,7 +316,7 @@ class Endpoint:
         own = self.name is not None and _origin(urlsplit(url)) == self.address
         return f"{self.name} ({shown})" if own else shown
 
-    def _named(self, error: Exception, url: str) -> ServiceError:
+    def _named(self, error: Exception, url: str, silence: float) -> ServiceError:
         """The named error for one of requests or urllib3, which nest the cause in several ways."""
         who = self._who(url)
         causes = _causes(error)
@@ -287,7 +337,7 @@ class Endpoint:
             )
         if caused_by(requests.exceptions.Timeout, urllib3.exceptions.TimeoutError):
             return EndpointTimeout(
-                f"{who}: silent for {self.timeouts.read:g} s",
+                f"{who}: silent for {silence:g} s",
                 "the process hangs or the host is overloaded: see its log and load",
             )
         if caused_by(requests.exceptions.SSLError, urllib3.exceptions.SSLError):

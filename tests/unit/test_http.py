@@ -313,3 +313,55 @@ def test_what_is_no_http_url_is_refused_at_once(url: str) -> None:
 )
 def test_redaction(url: str, shown: str) -> None:
     assert redact_url(url) == shown
+
+
+# answers that do not end
+
+OPEN = b"HTTP/1.1 200 Said\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+def test_lines_come_as_they_are_sent_and_end_with_the_answer() -> None:
+    with serving(OPEN + b"one\r\ntw", b"o\n\nlast") as server, Endpoint(server.url) as endpoint:
+        with endpoint.stream(
+            "/v2/events", params={"kind": ["a", "b"]}, headers={"Accept": "text/event-stream"}
+        ) as lines:
+            assert list(lines) == [b"one", b"two", b"", b"last"]
+        assert server.requests[0].target == "/v2/events?kind=a&kind=b"
+        assert server.requests[0].headers["accept"] == "text/event-stream"
+
+
+def test_a_stream_may_be_left_before_its_end() -> None:
+    with asking(OPEN + b"one\n", Silence()) as endpoint, endpoint.stream("/v2/events") as lines:
+        assert next(lines) == b"one"
+
+
+def test_a_stream_may_be_silent_for_its_own_time_and_no_longer() -> None:
+    with (
+        asking(OPEN, Silence(0.3), b"late\n", Silence(), timeouts=SHORT) as endpoint,
+        endpoint.stream("/v2/events", pause=0.6) as lines,
+    ):
+        assert next(lines) == b"late"
+        with pytest.raises(EndpointTimeout, match=r"silent for 0\.6 s"):
+            next(lines)
+
+
+def test_a_stream_that_is_refused_shows_why() -> None:
+    with (
+        asking(answer(503, JETTY, kind="text/html")) as endpoint,
+        pytest.raises(NotReady, match="Could not determine the current leader"),
+        endpoint.stream("/v2/events"),
+    ):
+        pass
+
+
+def test_a_stream_follows_a_redirect_elsewhere_only_when_asked() -> None:
+    with serving(OPEN + b"here\n") as there:
+        moved = answer(307, Location=f"{there.url}/v2/events")
+        with asking(moved) as endpoint, endpoint.stream("/v2/events", elsewhere=True) as lines:
+            assert list(lines) == [b"here"]
+        with (
+            asking(moved) as endpoint,
+            pytest.raises(UnexpectedAnswer, match="redirects to"),
+            endpoint.stream("/v2/events"),
+        ):
+            pass
