@@ -162,8 +162,9 @@ def _cells(path: Path) -> Iterator[_Cell]:
     for cell in nbformat.read(path, as_version=4).cells:
         run = cell.metadata.get("papermill", {})
         if cell.cell_type == "code" and run.get("start_time") and run.get("end_time"):
-            shown = tuple(_shown(cell))
-            yield _Cell(_time(run["start_time"]), _time(run["end_time"]), shown)
+            started = _time(run["start_time"])
+            started = started.replace(microsecond=started.microsecond // 1000 * 1000)  # as the journal writes times
+            yield _Cell(started, _time(run["end_time"]), tuple(_shown(cell)))
 
 
 def _shown(cell: NotebookNode) -> Iterator[Shown]:

@@ -1,0 +1,196 @@
+"""The command line: exit statuses, the last line, and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from notebook_runs import FIXTURES, SITE, chapters, executed, statuses
+
+from runbook.cli import main
+from runbook.rollout import journal, lock, record
+from runbook.rollout.run import Finished
+from runbook.site import Site
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))
+    monkeypatch.setattr(lock, "SHARED", tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize(
+    ("mode", "names", "status", "line"),
+    [
+        ("apply", ["changes"], 0, "changed: 1 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 1 checks"),
+        ("plan", ["differs"], 0, "would change: 0 changed, 1 ok, 0 failed, 1 would change, 0 skipped, 1 checks"),
+        ("apply", ["step_fails"], 1, "failed: 0 changed, 1 ok, 1 failed, 0 would change, 0 skipped, 1 checks"),
+        ("verify", ["differs"], 3, "drift: 0 changed, 1 ok, 0 failed, 1 would change, 0 skipped, 1 checks"),
+    ],
+)
+def test_a_rollout_ends_with_its_outcome_and_its_folder(
+    tmp_path: Path, mode: str, names: list[str], status: int, line: str
+) -> None:
+    done = invoke("rollout", SITE, "--mode", mode, "--notebooks", chapters(tmp_path / "notebooks", *names))
+    assert done.exit_code == status, done.output
+    (folder,) = Path("outputs").iterdir()
+    assert done.stdout.splitlines()[-2:] == [line, str(folder)]
+    assert "1 Rehearsal" in done.stderr  # progress is not among what a program reads
+
+
+def test_chapters_can_be_chosen(tmp_path: Path) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "changes", "step_fails")
+    done = invoke("rollout", SITE, "--chapters", "0-1", "--notebooks", folder, "--outputs", "elsewhere")
+    assert done.exit_code == 0, done.output
+    (record_folder,) = Path("elsewhere").iterdir()
+    assert {path.name for path in record_folder.glob("*.ipynb")} == {"00_nothing_to_do.ipynb", "01_changes.ipynb"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--mode", "aply"], "'aply' is not one of 'plan', 'apply', 'verify'"),
+        (["--chapters", "7"], "chapters: there is no chapter 7\n  remedy: there are 0"),
+        (["--notebooks", "missing"], "name the folder of the notebooks with --notebooks"),
+        (["--nothing"], "No such option"),
+        (["--cell-timeout", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_done(tmp_path: Path, arguments: list[str], told: str) -> None:
+    folder = chapters(tmp_path / "notebooks", "changes")
+    done = invoke("rollout", SITE, "--notebooks", folder, *arguments)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert not Path("outputs").exists()
+
+
+def test_a_refused_parameter_file_is_told_with_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "site.yml").write_text("name: lab\nhost: []\n")
+    done = invoke("rollout", tmp_path / "site.yml")
+    assert done.exit_code == 2
+    assert f"{tmp_path}/site.yml:2: host:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_held_lock_is_told_without_a_traceback(tmp_path: Path) -> None:
+    folder = chapters(tmp_path / "notebooks", "changes")
+    with lock.SiteLock(Site.load(SITE), lock.Holder("other@there", "theirs", os.getpid(), journal.utc_now())):
+        done = invoke("rollout", SITE, "--mode", "apply", "--notebooks", folder)
+    assert done.exit_code == 1
+    assert "Error: another rollout of site rehearsal runs: other@there" in done.stderr
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from runbook.cli import main
+from runbook.rollout import lock
+lock.SHARED = Path(sys.argv.pop(1))
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    folder = chapters(tmp_path / "notebooks", "cell_never_ends", "changes")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "rollout", str(SITE), "--mode", "apply"]
+    with subprocess.Popen(
+        [*command, "--notebooks", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        while "1.1 Nothing to do: ok" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        out, _ = process.communicate()
+    assert process.returncode == status
+
+    record_folder = Path(out.splitlines()[-1])
+    content = json.loads((record_folder / record.RECORD).read_text())
+    assert (content["outcome"], content["stopped"]) == ("died", f"interrupted by {number.name}")
+    (chapter,) = content["chapters"]
+    assert chapter["outcome"] == "died"
+    assert chapter["reason"].endswith(f"interrupted by {number.name}")
+    assert record.verify(record_folder).faults == ()
+    assert lock.holder_in(lock.lock_file("rehearsal")) is None
+
+    notebook = executed(Finished(record_folder, record.history_of(record_folder), status), "cell_never_ends")
+    assert statuses(notebook)["chapter.finish()"] == "not run"
+    assert [process for process in kernels() if str(tmp_path) in process] == []
+
+
+def kernels() -> list[str]:
+    """The environments of all ipykernels that run."""
+    environments = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ipykernel" in (process / "cmdline").read_bytes():
+                environments.append((process / "environ").read_text(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            continue
+    return environments
+
+
+@pytest.fixture
+def a_record(tmp_path: Path) -> Path:
+    folder = record.begin(tmp_path / "outputs", Site.load(SITE), record.Mode.PLAN)
+    record.close(folder)
+    return folder
+
+
+def test_records_are_verified_one_or_all(a_record: Path) -> None:
+    for arguments in ([], ["outputs"], [a_record]):
+        done = invoke("record", "verify", *arguments)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.endswith(f"{a_record.name}: as it was written\n")
+
+
+def test_an_altered_record_is_told_with_file_and_line(a_record: Path) -> None:
+    path = a_record / journal.NAME
+    path.write_text(path.read_text().replace('"mode": "plan"', '"mode": "apply"'))
+    done = invoke("record", "verify", a_record)
+    assert done.exit_code == 1
+    assert done.stdout == f"{a_record}: altered\n  {path}:1: altered\n"
+
+
+def test_what_is_no_record_is_an_error(tmp_path: Path) -> None:
+    done = invoke("record", "verify", tmp_path)
+    assert done.exit_code == 1
+    assert "is no record" in done.stderr
+
+
+def test_records_are_listed_those_that_were_not_closed_or_cannot_be_read_too(a_record: Path) -> None:
+    open_record = record.begin(a_record.parent, Site.load(SITE), record.Mode.APPLY)
+    unreadable = a_record.parent / "20200101T000000Z-rehearsal-000000"
+    unreadable.mkdir()
+    (unreadable / journal.NAME).write_text("nothing\n")
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(main, ["record", "list"])
+    assert done.exit_code == 0, done.output
+    first, second, third = done.stdout.splitlines()[1:]
+    assert first.split()[0] == unreadable.name
+    assert "cannot be read" in first
+    assert second.split()[:3] == [a_record.name, "plan", "died"]
+    assert third.split()[:5] == [open_record.name, "apply", "died", "(not", "closed)"]
+
+
+def test_help_names_every_command() -> None:
+    done = invoke("--help")
+    assert done.exit_code == 0
+    for command in ("check", "lab", "record", "rollout"):
+        assert f"\n  {command} " in done.stdout
