@@ -99,7 +99,7 @@ def service(site: Site) -> CommandService:
         pid_file=diagnosis.pid_file(site),
         process=diagnosis.PROCESS,
         restart_if_newer=(_zoo_cfg(site), _myid(site)),
-        timeout=15,
+        timeout=5,
     )
 
 

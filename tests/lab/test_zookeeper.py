@@ -1,0 +1,414 @@
+"""Chapters 0 and 1 on nodes: from single ZooKeepers to an ensemble, drift, a rolling restart, and every diagnosis.
+
+What the runbook did is judged through `ask`, four-letter words and a client of our own; each fault is made on the node.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from conftest import Ask
+from kazoo.client import KazooClient, KazooState
+
+from runbook import preflight
+from runbook.errors import ApplyFailed, CheckFailed, DriftFound
+from runbook.lab import Lab, Node
+from runbook.lab.waiting import until
+from runbook.services.findings import Finding
+from runbook.services.zookeeper import ZooKeeper
+from runbook.services.zookeeper_ensemble import Ensemble, four_letter_word
+from runbook.site import Site
+
+pytestmark = pytest.mark.lab
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+ZK = "/usr/hdp/2.4.0.0-169/zookeeper/bin/zkServer.sh"
+DATA = "/var/lib/zookeeper"
+CFG = "/etc/zookeeper/conf/zoo.cfg"
+AS_FOUND = (
+    f"{ZK} stop >/dev/null 2>&1; rm -rf {DATA}/* /etc/mesos/zk /etc/zookeeper/conf/myid; "
+    f"sed -i '/^server\\./d; s/^tickTime=.*/tickTime=2000/' {CFG}"
+)
+"""ZooKeeper on a node as the lab brings it: installed, never configured, never started."""
+
+Made = dict[str, Any]
+
+
+def events(folder: Path) -> list[Made]:
+    """What the journal of the newest record in `folder` says."""
+    record = max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
+
+
+def steps(journal: list[Made]) -> Counter[str]:
+    return Counter(event["status"] for event in journal if event["event"] == "step")
+
+
+def outcome(journal: list[Made]) -> str:
+    (finished,) = (event for event in journal if event["event"] == "chapter_finished")
+    return str(finished["outcome"])
+
+
+def papermill(lab: Lab, notebook: str, folder: Path, mode: str) -> subprocess.CompletedProcess[str]:
+    """Run a notebook as an operator would, with its record below `folder`."""
+    parameters = ["-p", "site_file", str(lab.site_file), "-p", "mode", mode]
+    out = folder / f"{notebook}-{mode}.ipynb"
+    (folder / "outputs").mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", NOTEBOOKS / f"{notebook}.ipynb", out, *parameters, "--no-progress-bar"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    return Site.load(lab.site_file)
+
+
+@pytest.fixture(scope="module")
+def applied(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> list[list[Made]]:
+    """The journals of the chapter's notebook applied twice, to nodes as they came."""
+    for node in lab.nodes:
+        ask(node, AS_FOUND)
+    journals = []
+    for name in ("first", "second"):
+        folder = tmp_path_factory.mktemp(name)
+        done = papermill(lab, "01_zookeeper", folder, "apply")
+        assert done.returncode == 0, done.stderr
+        journals.append(events(folder))
+    return journals
+
+
+@pytest.fixture
+def open_chapter(
+    applied: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], ZooKeeper]]:
+    """Opens the chapter in a mode; its connections are closed after the test."""
+    opened: list[ZooKeeper] = []
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+
+    def open_in(mode: str) -> ZooKeeper:
+        opened.append(ZooKeeper(lab.site_file, mode=mode))
+        return opened[-1]
+
+    yield open_in
+    for chapter in opened:
+        chapter.close()
+
+
+@pytest.fixture
+def chapter(open_chapter: Callable[[str], ZooKeeper]) -> ZooKeeper:
+    return open_chapter("apply")
+
+
+# chapter 0
+
+
+def test_the_overview_says_what_is_there(lab: Lab, applied: object, tmp_path: Path) -> None:
+    done = papermill(lab, "00_overview", tmp_path, "verify")
+    assert done.returncode == 0, done.stderr
+    journal = events(tmp_path)
+    versions = {event["host"]: event["versions"] for event in journal if event["event"] == "versions"}
+    assert set(versions) == {node.name for node in lab.nodes}
+    assert {one["ZooKeeper"] for one in versions.values()} == {"3.8.0"}
+    assert all("Debian" in one["OS"] for one in versions.values())
+    (check,) = (event for event in journal if event["event"] == "check")
+    assert check["holds"]
+    cells = nbformat.read(tmp_path / "00_overview-verify.ipynb", as_version=4).cells
+    shown = [str(output) for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+    assert any("<svg" in text for text in shown)
+    assert any("198.51.100.11" in text and "the same" in text for text in shown)
+
+
+def test_the_preflight_names_who_holds_a_port(applied: object, site: Site, lab: Lab, ask: Ask) -> None:
+    node = lab.nodes[-1]
+    before = preflight.run(site)
+    assert before.fit, str(before)
+    with listening(ask, node, site.mesos.master.port):
+        result = preflight.run(site)
+    (problem,) = result.having(preflight.State.PROBLEM)
+    assert (problem.host, problem.check) == (node.name, "ports")
+    assert re.search(rf"port {site.mesos.master.port} .* is held by pid \d+ \(nc ", problem.meaning)
+
+
+# chapter 1
+
+
+def test_the_chapter_makes_an_ensemble(applied: list[list[Made]], site: Site, lab: Lab, ask: Ask) -> None:
+    first, _ = applied
+    # /etc/mesos/zk, myid, zoo.cfg and the service on each of three nodes; /etc/mesos may have been there
+    assert [one["step"] for one in first if one["event"] == "step" and one["status"] != "changed"] in (
+        [],
+        ["folder /etc/mesos"] * 3,
+    )
+    assert steps(first)["changed"] >= 12
+    assert all(event["holds"] for event in first if event["event"] == "check")
+    assert outcome(first) == "changed"
+    for number, node in enumerate(lab.nodes, start=1):
+        assert ask(node, "cat /etc/mesos/zk") == ("zk://198.51.100.11:2181,198.51.100.12:2181,198.51.100.13:2181/mesos")
+        assert ask(node, f"cat {DATA}/myid") == str(number)
+        assert ask(node, f"tail -n 3 {CFG}").splitlines() == [
+            f"server.{n}=198.51.100.1{n}:2888:3888" for n in (1, 2, 3)
+        ]
+        assert ask(node, f"{ZK} status 2>/dev/null") in ("Mode: leader", "Mode: follower")
+    assert Ensemble.ask(site).led().holds
+
+
+def test_applied_again_it_changes_nothing(applied: list[list[Made]]) -> None:
+    _, second = applied
+    assert steps(second) == {"ok": 15}
+    assert outcome(second) == "ok"
+
+
+def test_it_leaves_no_znode_behind(applied: object, site: Site) -> None:
+    with client(site) as zookeeper:
+        assert "runbook" not in zookeeper.get_children("/")
+
+
+def test_verify_finds_a_change_made_by_hand_with_host_file_and_line(
+    open_chapter: Callable[[str], ZooKeeper], lab: Lab, ask: Ask
+) -> None:
+    ask(lab.nodes[1], f"sed -i s/^tickTime=.*/tickTime=3000/ {CFG}")
+    line = ask(lab.nodes[1], f"grep -n ^tickTime {CFG}").partition(":")[0]
+    chapter = open_chapter("verify")
+    chapter.connection_string()
+    chapter.server_lines()
+    with pytest.raises(DriftFound, match=rf"node2: lines in {CFG}:{line}:"):
+        chapter.finish()
+    assert ask(lab.nodes[1], f"grep ^tickTime {CFG}") == "tickTime=3000"
+    # mended, and then restarted because it is older than its settings
+    chapter = open_chapter("apply")
+    chapter.server_lines()
+    result = chapter.start()
+    assert {(one.host, one.status.value) for one in result} == {("node1", "ok"), ("node2", "changed"), ("node3", "ok")}
+
+
+@contextmanager
+def client(site: Site) -> Iterator[KazooClient]:
+    """A client of the whole ensemble, as Mesos is one."""
+    zookeeper = KazooClient(site.zookeeper_hosts, timeout=8.0)
+    zookeeper.start()
+    yield zookeeper
+    zookeeper.stop()
+    zookeeper.close()
+
+
+def test_a_rolling_restart_never_loses_the_quorum(chapter: ZooKeeper, site: Site, lab: Lab, ask: Ask) -> None:
+    """All three restart while somebody watches: two run at every moment, one election is held, no session is lost."""
+    for node in lab.nodes:
+        ask(node, f"touch {CFG}")
+    leader = Ensemble.ask(site).leaders[0]
+    assert leader.answer is not None
+    restarted: list[str] = []
+    fewest = len(lab.nodes)
+    states: list[str] = []
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal fewest
+        while not done.wait(0.05):
+            running = [one.host for one in Ensemble.ask(site).members if one.runs]
+            fewest = min(fewest, len(running))
+            restarted.extend(node.name for node in lab.nodes if node.name not in running)
+
+    with client(site) as zookeeper:
+        zookeeper.add_listener(states.append)
+        zookeeper.create("/watched", ephemeral=True)
+        session = zookeeper.client_id
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            result = chapter.start()
+        finally:
+            done.set()
+            watcher.join()
+        until(lambda: zookeeper.state == KazooState.CONNECTED, seconds=10)
+        assert zookeeper.client_id == session
+        assert zookeeper.exists("/watched")
+        assert KazooState.LOST not in states
+    assert {one.status.value for one in result} == {"changed"}
+    assert fewest == 2
+    assert restarted[-1] == leader.host
+    after = Ensemble.ask(site).leaders[0]
+    assert after.host != leader.host
+    assert after.answer is not None
+    assert after.answer.epoch == leader.answer.epoch + 1
+
+
+def test_the_first_that_does_not_come_back_ends_the_roll(chapter: ZooKeeper, lab: Lab, ask: Ask, site: Site) -> None:
+    first, second, last = lab.nodes
+    for node in (first, second):
+        ask(node, f"touch {CFG}")
+    ask(last, f"{ZK} stop && mv {CFG} {CFG}.away")
+    pids = [ask(node, f"cat {DATA}/zookeeper_server.pid") for node in (first, second)]
+    try:
+        with pytest.raises(ApplyFailed, match=r"node3: zoo\.cfg is missing"):
+            chapter.start()
+    finally:
+        ask(last, f"mv {CFG}.away {CFG}")
+    assert [ask(node, f"cat {DATA}/zookeeper_server.pid") for node in (first, second)] == pids
+    chapter.start()
+    assert Ensemble.ask(site).complete().holds
+
+
+# 1.3
+
+
+@pytest.fixture
+def third(chapter: ZooKeeper, lab: Lab, ask: Ask, site: Site) -> Iterator[Node]:
+    """The third node with its ZooKeeper stopped; afterwards it serves again."""
+    node = lab.nodes[-1]
+    ask(node, f"{ZK} stop")
+    yield node
+    ask(node, f"{ZK} stop >/dev/null 2>&1; rm -f /etc/zookeeper/conf/myid")
+    chapter.identities()
+    chapter.server_lines()
+    chapter.start()
+
+
+def found(chapter: ZooKeeper, node: Node) -> Finding:
+    """The one finding of the diagnosis, which is on `node`."""
+    (finding,) = chapter.diagnose()
+    assert finding.host == node.name
+    return finding
+
+
+def started_and_died(ask: Ask, node: Node) -> None:
+    ask(node, f"{ZK} start >/dev/null 2>&1")
+    alive = f"kill -0 $(cat {DATA}/zookeeper_server.pid) 2>/dev/null && echo yes || echo no"
+    until(lambda: ask(node, alive) == "no", seconds=20)
+
+
+@contextmanager
+def listening(ask: Ask, node: Node, port: int) -> Iterator[None]:
+    """Something that is not of the cluster listens at `port`."""
+    pid = ask(node, f"nc -lk {port} >/dev/null 2>&1 & echo $!")
+    until(lambda: f":{port} " in ask(node, "ss -ltn"), seconds=5)
+    yield
+    ask(node, f"kill {pid}")
+
+
+def test_a_stale_pid_file_whose_number_another_process_has(
+    chapter: ZooKeeper, third: Node, ask: Ask, site: Site
+) -> None:
+    foreign = ask(third, "sleep 600 >/dev/null 2>&1 & echo $!")
+    ask(third, f"echo {foreign} > {DATA}/zookeeper_server.pid")
+    with pytest.raises(ApplyFailed, match=rf"(?s)did not start.*holds {foreign}, which is `sleep 600`") as failure:
+        chapter.start()
+    assert "stale pid file: another process has its number now" in str(failure.value)
+    assert ask(third, f"ps -o args= -p {foreign}") == "sleep 600"  # nothing was killed
+    remedy = found(chapter, third).remedy.partition("(")[0]
+    ask(third, remedy)
+    chapter.start()
+    assert Ensemble.ask(site).complete().holds
+    ask(third, f"kill {foreign}")
+
+
+def test_a_stale_pid_file_whose_process_is_gone(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"{ZK} start >/dev/null 2>&1; kill -9 $(cat {DATA}/zookeeper_server.pid)")
+    assert found(chapter, third).cause == "stale pid file: its process is gone"
+
+
+def test_myid_missing(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"rm {DATA}/myid")
+    began = time.monotonic()
+    # it ends before or just after it was seen running
+    with pytest.raises((ApplyFailed, CheckFailed), match=r"(?s)(did not start|ended again).*node3: myid is missing"):
+        chapter.start()
+    assert time.monotonic() - began < 20  # nobody waits a minute for what has ended
+
+
+def test_myid_in_the_conf_folder(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"mv {DATA}/myid /etc/zookeeper/conf/myid")
+    started_and_died(ask, third)
+    assert found(chapter, third).cause == "myid is in the wrong folder"
+
+
+def test_myid_of_another(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"echo 1 > {DATA}/myid")
+    finding = found(chapter, third)
+    assert finding.cause == "myid is wrong"
+    assert "which is the member at 198.51.100.11" in finding.evidence
+
+
+def test_a_port_that_is_taken(chapter: ZooKeeper, third: Node, ask: Ask, site: Site) -> None:
+    with listening(ask, third, site.zookeeper.client_port):
+        started_and_died(ask, third)
+        finding = found(chapter, third)
+    assert finding.cause == "a port is taken by another process"
+    assert re.search(r"pid \d+ \(nc -lk 2181\) listens at port 2181", finding.evidence)
+
+
+def test_a_damaged_log_and_its_remedy(chapter: ZooKeeper, third: Node, ask: Ask, site: Site) -> None:
+    with client(site) as zookeeper:
+        zookeeper.ensure_path("/damaged")
+    ask(third, f": > $(ls -t {DATA}/version-2/log.* | head -n 1)")
+    started_and_died(ask, third)
+    finding = found(chapter, third)
+    assert finding.cause == "the data on disk are damaged"
+    assert re.search(r"log\.\w+ is empty", finding.evidence)
+    aside = re.search(r"mv \S+ \S+", finding.remedy.replace(",", " "))
+    assert aside is not None
+    ask(third, aside[0])
+    chapter.start()
+    alone = KazooClient(f"{third.address}:{site.zookeeper.client_port}")
+    alone.start()
+    try:
+        alone.sync("/damaged")
+        assert alone.exists("/damaged")  # fetched from the others
+        alone.delete("/damaged")
+    finally:
+        alone.stop()
+        alone.close()
+        ask(third, f"rm -rf {DATA}/version-2.damaged")
+
+
+def test_a_log_with_one_wrong_byte(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    log = ask(third, f"ls -t {DATA}/version-2/log.* | head -n 1")
+    ask(third, f"cp -p {log} /root/log; printf '\\377' | dd of={log} bs=1 seek=30 conv=notrunc status=none")
+    started_and_died(ask, third)
+    finding = found(chapter, third)
+    ask(third, f"cp -p /root/log {log}; rm /root/log")
+    assert finding.cause == "the data on disk are damaged"
+    assert "CRC check failed" in finding.evidence
+
+
+def test_lists_of_members_that_differ(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"sed -i 's/^server.2=198.51.100.12/server.2=198.51.100.99/' {CFG}")
+    finding = found(chapter, third)
+    assert finding.cause == "the list of members is wrong"
+    assert "has server.2=198.51.100.99:2888:3888 and should have 198.51.100.12:2888:3888 (as node1, node2)" in (
+        finding.evidence
+    )
+
+
+def test_a_full_disk(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+    ask(third, f"mkdir /root/kept && mv {DATA}/* /root/kept/ && mount -t tmpfs -o size=1m none {DATA}")
+    ask(third, f"cp /root/kept/myid {DATA}/")
+    try:
+        finding = found(chapter, third)
+    finally:
+        ask(third, f"umount {DATA}; mv /root/kept/* {DATA}/; rmdir /root/kept")
+    assert finding.cause == "the disk is full"
+
+
+def test_nothing_is_found_once_all_serve(chapter: ZooKeeper, site: Site) -> None:
+    assert four_letter_word(site.hosts[0].address, site.zookeeper.client_port, "ruok") == "imok"
+    assert list(chapter.diagnose()) == []
