@@ -61,7 +61,10 @@ class CheckResult:
         colour, mark = ("#1a7f37", "✓") if self.holds else ("#cf222e", "✗")
         table = ""
         if self.evidence.table is not None:
-            table = self.evidence.table.to_html(notebook=True, index=False, justify="left")
+            import pandas as pd
+
+            with pd.option_context("display.max_colwidth", None):  # else cells are cut at 50 characters
+                table = self.evidence.table.to_html(notebook=True, index=False, justify="left")
         remedy = f"<br>remedy: {html.escape(self.evidence.remedy)}" if self.evidence.remedy and not self.holds else ""
         return (
             f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {html.escape(self.name)}</b><br>'
