@@ -34,6 +34,11 @@ class _Resource:
     unit: str
     divisor: float = 1.0
 
+    @property
+    def heading(self) -> str:
+        """The name, with the unit where it is another word."""
+        return self.name if self.name == self.unit else f"{self.name} ({self.unit})"
+
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """`total`, `used` and `share` (0 to 1) for each slave."""
         total = frame[self.total].astype(float) / self.divisor
@@ -102,7 +107,11 @@ def _share(frame: pd.DataFrame) -> float:
 
 
 def _amounts(resource: _Resource, row: pd.Series[float]) -> str:
-    return f"{row['used']:.4g} of {row['total']:.4g} {resource.unit}"
+    return f"{_number(row['used'])} of {_number(row['total'])} {resource.unit}"
+
+
+def _number(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
 def _cell(share: float, amounts: str) -> Text:
@@ -110,7 +119,7 @@ def _cell(share: float, amounts: str) -> Text:
     return Text.assemble(("█" * full, "blue"), ("░" * (10 - full), "dim"), f" {amounts}")
 
 
-_LEFT, _COLUMN, _BAR, _ROW = 130, 210, 130, 22
+_LEFT, _COLUMN, _BAR, _ROW = 130, 230, 130, 22
 
 
 def _bars(active: pd.DataFrame, resources: tuple[_Resource, ...]) -> tuple[int, list[str], int]:
@@ -119,14 +128,15 @@ def _bars(active: pd.DataFrame, resources: tuple[_Resource, ...]) -> tuple[int, 
     for column, resource in enumerate(resources):
         x = _LEFT + column * _COLUMN
         frame = resource.of(active)
-        parts.append(f'<text x="{x}" y="14" font-weight="600" {_TEXT}>{resource.name}</text>')
+        parts.append(f'<text x="{x}" y="14" font-weight="600" {_TEXT}>{resource.heading}</text>')
         for index, host in enumerate(active["host"]):
             row, y = frame.iloc[index], 22 + index * _ROW
             tip = html.escape(f"{host}: {_amounts(resource, row)} used")
+            amounts = f"{_number(row['used'])} / {_number(row['total'])}"
             parts.append(
                 f'<g><title>{tip}</title><rect x="{x}" y="{y}" width="{_BAR}" height="14" rx="2" fill="{FREE}"/>'
                 f'<rect x="{x}" y="{y}" width="{_BAR * min(1.0, row["share"]):.1f}" height="14" rx="2" fill="{USED}"/>'
-                f'<text x="{x + _BAR + 6}" y="{y + 11}" {_TEXT}>{row["used"]:.4g}/{row["total"]:.4g}</text></g>'
+                f'<text x="{x + _BAR + 6}" y="{y + 11}" {_TEXT}>{amounts}</text></g>'
             )
     for index, host in enumerate(active["host"]):
         parts.append(f'<text x="0" y="{33 + index * _ROW}" {_TEXT}>{html.escape(str(host))}</text>')

@@ -12,8 +12,8 @@ from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed
 from runbook.remote.checks import CheckResult, Evidence, check
 from runbook.remote.hosts import Hosts, Output
-from runbook.remote.modes import Mode
-from runbook.remote.results import BAD, ApplyResult
+from runbook.remote.modes import Mode, Status
+from runbook.remote.results import ApplyResult
 from runbook.remote.shell import facts, quote
 from runbook.services.mesos import logs, steps
 from runbook.views.tables import Table
@@ -70,9 +70,11 @@ class MesosChapter(Chapter):
             raise
 
     def _explained(self, error: ApplyFailed | CheckFailed) -> NoReturn:
-        """Raise the error again with what the logs of the hosts concerned tell about it."""
-        failed = error.result.having(*BAD) if isinstance(error.result, ApplyResult) else ()
-        hosts = self.members.only(*{one.host for one in failed}) if failed else self.members
+        """Raise the error again, where the program did not start or come back with what the hosts' logs tell of it."""
+        hosts = self.members
+        if isinstance(error, ApplyFailed) and isinstance(error.result, ApplyResult):
+            service = f"service {self.program}"
+            hosts = hosts.only(*(one.host for one in error.result.having(Status.FAILED) if one.step == service))
         findings = logs.explain(hosts, self.program)
         if not findings:
             raise error

@@ -128,7 +128,7 @@ class MasterEnsemble:
         said = "; ".join(finding.what for finding in findings)
         remedies = "; ".join(dict.fromkeys(finding.remedy for finding in findings))
         text = "; ".join(filter(None, [self._summary() if holds or self.leader else "", said]))
-        return Evidence(holds, text, self.table().frame, remedies or None)
+        return self._evidence(holds, text, remedies or None)
 
     def _summary(self) -> str:
         record, leader = self.election.leader, self.leader
@@ -225,7 +225,7 @@ class MasterEnsemble:
         return Table(shown.where(shown.notna(), ""), f"Mesos: {len(frame)} masters", states=("role", "log replica"))
 
     def _evidence(self, holds: bool, text: str, remedy: str | None = None) -> Evidence:
-        return Evidence(holds, text, self.table().frame, remedy)
+        return Evidence(holds, text, None if holds else self.table().frame, remedy)
 
 
 def _role(view: MasterView | RunbookError) -> str:
@@ -293,49 +293,51 @@ class Registrations:
         leader = address_of(self.state["leader"])
         text = "; ".join(said) or f"{len(hosts)} of {len(hosts)} slaves are registered with {leader}"
         remedy = "read the slave's log (3.2): see that it reaches the leader, and the leader it at its address and port"
-        return Evidence(not said, text, self.table(hosts).frame, remedy)
+        return Evidence(not said, text, self.table(hosts).frame if said else None, remedy)
 
     def table(self, hosts: Sequence[str] | None = None) -> Table:
-        """The slaves of these hosts (of all), a row each, with what they offer, and what is used and free of it."""
+        """The slaves of these hosts (of all), a row each. Amounts are `total / used / free`."""
         names = list(self.addresses if hosts is None else hosts)
         by_id: dict[str, dict[str, Any]] = {}
         if self.state is not None:
             records = slaves_table(self.state).to_dict("records")
             by_id = {str(row["id"]): {str(name): value for name, value in row.items()} for row in records}
-        rows = []
-        for name in names:
-            entry = self.entries.get(name)
-            slave = by_id.get(entry["id"]) if entry else None
-            if slave is None:
-                rows.append({"host": name, "state": "not registered"})
-                continue
-            reregistered, free_ports = slave["reregistered"], slave["port_count_free"]
-            since = slave["registered"] if pd.isna(reregistered) else reregistered
-            rows.append(
-                {
-                    "host": name,
-                    "state": "active" if slave["active"] else "lost",
-                    "slave id": slave["id"],
-                    **{
-                        f"{unit} used / free": f"{slave[f'{key}_used']:g} / {slave[f'{key}_free']:g}"
-                        for key, unit in (("cpus", "CPUs"), ("mem", "MB memory"), ("disk", "MB disk"))
-                    },
-                    "ports": slave["ports"],
-                    "ports used / free": f"{slave['port_count'] - free_ports} / {free_ports}",
-                    "tasks": slave["tasks"],
-                    "registered (UTC)": "" if pd.isna(since) else f"{since:%Y-%m-%d %H:%M:%S}",
-                    "attributes": slave["attributes"],
-                    "version": slave["version"],
-                }
-            )
-        frame = pd.DataFrame(rows, columns=SLAVE_COLUMNS, dtype=object)
-        return Table(frame.where(frame.notna(), ""), f"Mesos: {len(names)} slaves", states=("state",))
+        rows = [_row(name, by_id[self.entries[name]["id"]] if name in self.entries else None) for name in names]
+        attributes = ["attributes"] if any(row.get("attributes") for row in rows) else []
+        frame = pd.DataFrame(rows, columns=[*SLAVE_COLUMNS, *attributes], dtype=object)
+        caption = f"Mesos: {len(names)} slaves; amounts are total / used / free, memory and disk in GB"
+        return Table(frame.where(frame.notna(), ""), caption, states=("state",))
 
 
 SLAVE_COLUMNS = [
-    *("host", "state", "slave id", "CPUs used / free", "MB memory used / free", "MB disk used / free"),
-    *("ports", "ports used / free", "tasks", "registered (UTC)", "attributes", "version"),
+    *("host", "state", "slave id", "CPUs", "memory", "disk", "ports", "port ranges", "tasks", "registered (UTC)"),
+    "version",
 ]
+
+
+def _row(host: str, slave: Mapping[str, Any] | None) -> dict[str, Any]:
+    if slave is None:
+        return {"host": host, "state": "not registered"}
+    since = slave["registered"] if pd.isna(slave["reregistered"]) else slave["reregistered"]
+    ports = slave["port_count"], slave["port_count"] - slave["port_count_free"], slave["port_count_free"]
+    return {
+        "host": host,
+        "state": "active" if slave["active"] else "lost",
+        "slave id": slave["id"],
+        "CPUs": _amounts(slave, "cpus"),
+        "memory": _amounts(slave, "mem", 1024),
+        "disk": _amounts(slave, "disk", 1024),
+        "ports": " / ".join(map(str, ports)),
+        "port ranges": slave["ports"],
+        "tasks": slave["tasks"],
+        "registered (UTC)": "" if pd.isna(since) else f"{since:%Y-%m-%d %H:%M:%S}",
+        "attributes": slave["attributes"],
+        "version": slave["version"],
+    }
+
+
+def _amounts(slave: Mapping[str, Any], name: str, divisor: int = 1) -> str:
+    return " / ".join(f"{slave[column] / divisor:.4g}" for column in (name, f"{name}_used", f"{name}_free"))
 
 
 def _ip(address: str) -> str:

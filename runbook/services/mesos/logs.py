@@ -18,7 +18,7 @@ from runbook.services.mesos.diagnose import diagnose, milestones_table
 from runbook.services.probes import values
 from runbook.views.tables import Table
 
-RECENT = "10 min ago"
+RECENT = "3 min ago"
 """How far back the lines go that explain why something does not run."""
 
 
@@ -45,7 +45,7 @@ done
 
 
 def last_lines(hosts: Hosts, folder: str, programs: Iterable[str], lines: int) -> Table:
-    """The last lines of each program's syslog file on each host that has one."""
+    """The last lines of each program's syslog file on each host that has one; without those of questions over HTTP."""
     names = " ".join(quote(f"{program}.log") for program in programs)
     answers = hosts.run(_LAST.format(folder=quote(folder), names=names, lines=lines))
     rows = []
@@ -54,7 +54,7 @@ def last_lines(hosts: Hosts, folder: str, programs: Iterable[str], lines: int) -
         rows += [(host, name, size, text.rstrip()) for name, size, text in files] or [(host, "", *_none(output))]
     return Table(
         pd.DataFrame(rows, columns=["host", "log", "bytes", "last lines"]),
-        f"the last {lines} lines of each log in {folder}",
+        f"the last lines of each log in {folder}",
         literal=("last lines",),
     )
 
@@ -63,7 +63,7 @@ _LAST = """\
 cd {folder} 2>/dev/null || exit 0
 for f in {names}; do
   [ -f "$f" ] || continue
-  echo "file=$f $(stat -c %s "$f")"; tail -n {lines} "$f" | cut -c 1-400; echo
+  echo "file=$f $(stat -c %s "$f")"; tail -c 65536 "$f" | grep -av 'HTTP GET for' | tail -n {lines} | cut -c 1-400; echo
 done
 """
 
@@ -104,24 +104,29 @@ def as_extended(pattern: str) -> str:
 def explain(hosts: Hosts, program: str) -> Findings:
     """Why a program does not run, or not as it should: the known failures in what each host logged of late.
 
-    Where none is known, the last lines themselves are the evidence.
+    Where none is known and it does not run, its last lines are the evidence.
     """
     answers = hosts.run(_JOURNAL.format(program=quote(program), unit=quote(f"{program}.service"), since=quote(RECENT)))
     return Findings(program, tuple(finding for host, output in answers.items() for finding in _explained(host, output)))
 
 
 def _explained(host: str, output: Output) -> Iterable[Finding]:
-    lines = [line for line in output.stdout.splitlines() if line.strip()]
-    for known in diagnose(lines):
+    state, _, text = output.stdout.partition("\n")
+    # a program that refuses its flags prints all that it knows, indented
+    lines = [line for line in text.splitlines() if line[:1].strip() and "http.cpp" not in line]
+    found = diagnose(lines)
+    for known in found:
         yield Finding(host, known.failure.cause, known.last, known.failure.remedy)
-    if lines and not diagnose(lines):
+    if not found and state != "active":
+        shown = "\n".join(lines[-8:]) or "it logged nothing of late"
         yield Finding(
-            host, "nothing that is known", "\n".join(lines[-8:]), "read these lines, and the log they are from"
+            host, f"it does not run ({state or 'unknown'}), and its log tells no known reason", shown, "read it"
         )
 
 
 # What the program says reaches the journal by `logger`, under its own name and not always under its unit's.
 _JOURNAL = """\
+systemctl is-active {unit}
 journalctl -q -o cat --no-pager -n 300 --since {since} _SYSTEMD_UNIT={unit} + SYSLOG_IDENTIFIER={program} |
   cut -c 1-1000
 """

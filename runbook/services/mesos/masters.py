@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import display
 
 from runbook.errors import ApplyFailed, CheckFailed, RunbookError
-from runbook.remote.checks import CheckResult
+from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
 from runbook.remote.steps import Step
@@ -95,16 +95,16 @@ class MesosMasters(MesosChapter):
         with self.section("2.2.7 lines", "The last lines of each log"):
             return logs.last_lines(self.members, self.site.syslog.log_dir, self.site.syslog.programs, lines)
 
-    def election_lines(self) -> Table:
-        """2.2.7: the lines of the election that the document shows, in each master's present log."""
+    def election_lines(self) -> CheckResult:
+        """2.2.7, check: each master's present log has the lines of the election that the document shows."""
         with self.section("2.2.7 election", "The lines of the election"):
-            return logs.milestones(self.members, self.log_dir, self.program, ELECTION)
+            return self._check("every master's log tells of the election", self._election, deadline=150.0)
 
     def one_leader(self) -> CheckResult:
         """2.3, check: the masters that answer name one leader; ZooKeeper names it, too; and it works."""
         with self.section("2.3", "One master leads"):
             return self._check(
-                "one master leads, and works", lambda: MasterEnsemble.ask(self.site).led(), deadline=90.0
+                "one master leads, and works", lambda: MasterEnsemble.ask(self.site).led(), deadline=150.0
             )
 
     def every_master(self) -> CheckResult:
@@ -139,6 +139,16 @@ class MesosMasters(MesosChapter):
                 return self._unless_planned(error)
 
     # the parts
+
+    def _election(self) -> Evidence:
+        frame = logs.milestones(self.members, self.log_dir, self.program, ELECTION).frame
+        unaware = [host for host, said in zip(frame["host"], frame["names the leader"], strict=True) if said[:1] != "✓"]
+        elected = frame["has the registry"].str.startswith("✓").any()
+        said = [f"the log of {', '.join(unaware)} names no leader"] if unaware else []
+        said += [] if elected else ["no log tells of a master that was elected and recovered the registry"]
+        named = ", ".join(dict.fromkeys(detail[2:] for detail in frame["names the leader"]))
+        remedy = "wait for the election; then see mesos-master.WARNING and ERROR"
+        return Evidence(not said, "; ".join(said) or f"they name {named}", frame, remedy)
 
     def _ensemble(self) -> MasterEnsemble | None:
         """The masters as they are; None where ZooKeeper does not tell, and nothing is to be changed."""

@@ -101,8 +101,9 @@ class MesosSlaves(MesosChapter):
     def usage(self) -> Usage:
         """3.4: a picture of used against free, of a few slaves or of a thousand."""
         with self.section("3.4 usage", "Used against free"), masters_of(self.site) as masters:
+            names = {host.address: host.name for host in self.members}
             try:
-                return Usage(slaves_table(masters.state()))
+                return Usage(slaves_table(masters.state()).replace({"host": names}))
             except RunbookError:
                 if self.mode is Mode.APPLY:
                     raise

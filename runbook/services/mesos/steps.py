@@ -238,6 +238,10 @@ class FlagFolder(Step):
         return f"/etc/{self.program}"
 
     @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.folder})
+
+    @property
     def label(self) -> str:
         return f"flags in {self.folder}"
 
@@ -397,13 +401,15 @@ def _defaults(name: str, **variables: str) -> Lines:
 
 def master_service(site: Site, gate: str | None = None, consequence: str = "") -> Daemon:
     """A running mesos-master that has the present configuration; `gate` is asked before it restarts."""
-    files = [*master_settings(site), quorum(site)]
-    paths = sorted({f"/etc/{MASTER}/ip", f"/etc/{MASTER}/hostname", *_paths(files)})
-    return Daemon(MASTER, restart_if_newer=tuple(paths), gate=gate, consequence=consequence, package=site.mesos.package)
+    files = (quorum(site), *identity(site, site.having("mesos_master")[0]), *master_settings(site))
+    return Daemon(
+        MASTER, restart_if_newer=_watched(MASTER, files), gate=gate, consequence=consequence, package=site.mesos.package
+    )
 
 
-def _paths(steps: Sequence[Step]) -> list[str]:
-    return [step.path for step in steps if isinstance(step, File | Lines | Absent)]
+def _watched(program: str, files: Sequence[Step]) -> tuple[str, ...]:
+    """What a program must be younger than. The folder of flags tells, by its own time, of a flag that was removed."""
+    return f"/etc/{program}", *(step.path for step in files if isinstance(step, File | Lines | Absent))
 
 
 @dataclass(frozen=True)
@@ -489,8 +495,8 @@ def slave_service(site: Site, host: HostParameters) -> Daemon:
 
     Its restart needs no gate: with KillMode=process the executors go on, and the slave finds them again.
     """
-    paths = sorted(_paths(slave_settings(site, host, docker=True)))
-    return Daemon(SLAVE, restart_if_newer=tuple(paths), package=site.mesos.package)
+    files = slave_settings(site, host, docker=True)
+    return Daemon(SLAVE, restart_if_newer=_watched(SLAVE, files), package=site.mesos.package)
 
 
 @dataclass(frozen=True)
