@@ -184,6 +184,44 @@ class NoLeader(ServiceError):
     """A group of masters has no leader that could be found; the message carries what each of them said."""
 
 
+class LeaderUnreachable(ServiceError):
+    """A standby answers, but could not pass the question on to its leader (502, 504)."""
+
+
+class NotFound(ServiceError):
+    """A service knows nothing of the name that it was asked for (404)."""
+
+
+class RequestMalformed(ServiceError):
+    """A service could not read what it was sent (400): not JSON, or values of the wrong types."""
+
+
+class AppInvalid(ServiceError):
+    """An app's definition breaks Marathon's rules (422), or asks for a change that Marathon cannot make."""
+
+
+class AppExists(ServiceError):
+    """There is an app of this id already (409)."""
+
+
+class AppLocked(ServiceError):
+    """A deployment that is under way locks the app (409); `deployments` holds the ids of those that do."""
+
+    def __init__(
+        self, message: str, remedy: str | None = None, *, answer: object = None, deployments: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, remedy, answer=answer)
+        self.deployments = deployments
+
+
+class DeploymentFailed(RunbookError):
+    """A deployment did not reach its end in time, or ended otherwise; `result` holds why, as far as it is known."""
+
+    def __init__(self, message: str, remedy: str | None = None, *, result: object = None) -> None:
+        super().__init__(message, remedy)
+        self.result = result
+
+
 # around a rollout
 
 

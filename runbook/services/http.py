@@ -39,6 +39,9 @@ from runbook.errors import (
     UnexpectedAnswer,
 )
 
+Query = Mapping[str, str | int | list[str]]
+"""Query parameters; a list gives one several times."""
+
 SUCCESS = range(200, 300)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_HOPS = 5
@@ -160,7 +163,7 @@ class Endpoint:
         self,
         path: str,
         *,
-        params: Mapping[str, str | int] | None = None,
+        params: Query | None = None,
         headers: Mapping[str, str] | None = None,
         expect: Container[int] = SUCCESS,
         elsewhere: bool = False,
@@ -168,7 +171,7 @@ class Endpoint:
         """`request("GET", …)`."""
         return self.request("GET", path, params=params, headers=headers, expect=expect, elsewhere=elsewhere)
 
-    def get_json(self, path: str, *, params: Mapping[str, str | int] | None = None, elsewhere: bool = False) -> Any:
+    def get_json(self, path: str, *, params: Query | None = None, elsewhere: bool = False) -> Any:
         """The JSON that a GET is answered with."""
         headers = {"Accept": "application/json"}
         return self.get(path, params=params, headers=headers, elsewhere=elsewhere).json()
@@ -178,7 +181,7 @@ class Endpoint:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str | int] | None = None,
+        params: Query | None = None,
         body: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
@@ -210,7 +213,7 @@ class Endpoint:
         self,
         path: str,
         *,
-        params: Mapping[str, str | list[str]] | None = None,
+        params: Query | None = None,
         headers: Mapping[str, str] | None = None,
         pause: float | None = None,
         elsewhere: bool = False,

@@ -1,0 +1,406 @@
+"""A client of Marathon, from 1.1 to 1.11.
+
+A site's instances are asked as one: any of them answers, as those that do not lead pass the question on. Where one
+cannot be reached, or has no leader that it reaches, the next one is asked. Errors are named for what they mean and show
+the reason that Marathon gives. Nothing is forced unless the caller says so, and a deletion always says whether it is,
+because Marathon's own default is to force it.
+
+What differs between versions, and is met here or in `apps`: steps of a deployment are lists in 1.1 and objects from 1.2
+on; tasks tell their state from 1.2 on; from 1.7 on a standby redirects the listeners of events to the leader.
+
+Source: Marathon's REST API documentation; `LeaderProxyFilter.scala`, `MarathonExceptionMapper.scala`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, Self, TypeVar
+from urllib.parse import quote
+
+from runbook.errors import (
+    AppExists,
+    AppInvalid,
+    AppLocked,
+    ConnectionCut,
+    EndpointTimeout,
+    EndpointUnreachable,
+    LeaderUnreachable,
+    NoLeader,
+    NotFound,
+    NotReady,
+    RequestMalformed,
+    ServiceError,
+    UnexpectedAnswer,
+)
+from runbook.services.http import SUCCESS, Answer, Endpoint, Timeouts
+from runbook.services.marathon.apps import App, Difference, app_id, body_of, differences, update_of
+from runbook.services.marathon.events import Event, parse
+from runbook.site import Site
+
+Json = dict[str, Any]
+Asked = TypeVar("Asked")
+_EXPECTED = frozenset(SUCCESS) | {400, 404, 409, 422, 502, 503, 504}
+_PERHAPS_HEARD = (EndpointTimeout, ConnectionCut, LeaderUnreachable)  # by a leader whose answer was lost
+_NOT_ANSWERED = (EndpointUnreachable, NoLeader, NotReady, *_PERHAPS_HEARD)
+SILENCE = 60.0  # seconds after which a stream of events counts as dead; Marathon sends something every 10
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a wanted change of an app.
+
+    `deployment` is the one to follow: that of the change, or, where nothing differs, one that is still under way.
+    """
+
+    app_id: str
+    outcome: Literal["created", "changed", "unchanged", "deleted"]
+    deployment: str | None = None
+    version: str | None = None
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True)
+class InstanceView:
+    """What one instance answers: its version, the leader that it names, and the framework's id in Mesos."""
+
+    name: str
+    address: str
+    version: str | None = None
+    leader: str | None = None
+    framework_id: str | None = None
+    problem: str | None = None
+
+
+class Marathon:
+    """The instances of one Marathon, asked as one. `instances`: name (for messages) to `http://host:port`."""
+
+    def __init__(
+        self,
+        instances: Mapping[str, str],
+        *,
+        timeouts: Timeouts | None = None,
+        auth: tuple[str, str] | None = None,
+    ) -> None:
+        if not instances:
+            raise ValueError("a Marathon needs an instance")
+        self.instances = {
+            name: Endpoint(url, name=f"marathon on {name}", timeouts=timeouts, auth=auth)
+            for name, url in instances.items()
+        }
+        self._preferred = next(iter(self.instances))
+
+    @classmethod
+    def of(cls, site: Site, *, timeouts: Timeouts | None = None) -> Marathon:
+        """The Marathon of a site."""
+        port = site.marathon.http_port
+        hosts = site.having("marathon")
+        return cls({host.name: f"http://{host.address}:{port}" for host in hosts}, timeouts=timeouts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections that are kept open."""
+        for endpoint in self.instances.values():
+            endpoint.close()
+
+    # what it knows
+
+    def apps(self) -> list[App]:
+        """All apps, each with its counts (`tasksRunning`, …), deployments and last failure."""
+        embeds = ["apps.counts", "apps.deployments", "apps.lastTaskFailure"]
+        return self._list(self._get("/v2/apps", embed=embeds), "apps")
+
+    def app(self, name: str) -> App:
+        """One app, with its tasks as well. Raises NotFound."""
+        embeds = ["app.tasks", "app.counts", "app.deployments", "app.lastTaskFailure"]
+        found: App = self._object(self._get(_path(name), embed=embeds), "app")["app"]
+        return found
+
+    def find(self, name: str) -> App | None:
+        """One app; None where there is none."""
+        try:
+            return self.app(name)
+        except NotFound:
+            return None
+
+    def versions(self, name: str) -> list[str]:
+        """The versions that are kept of an app, newest first."""
+        return self._list(self._get(f"{_path(name)}/versions"), "versions")
+
+    def tasks(self, name: str | None = None) -> list[Json]:
+        """The tasks of one app, or all."""
+        return self._list(self._get("/v2/tasks" if name is None else f"{_path(name)}/tasks"), "tasks")
+
+    def deployments(self) -> list[Json]:
+        """The deployments under way; `steps` is a list of lists of actions, in every version."""
+        answer = self._get("/v2/deployments")
+        found = answer.json()
+        if not isinstance(found, list):
+            raise _not_marathon(answer)
+        return [{**one, "steps": [_actions(step) for step in one.get("steps", ())]} for one in found]
+
+    def queue(self) -> list[Json]:
+        """What waits to be launched: `app`, `count`, `delay` (`timeLeftSeconds`, `overdue`)."""
+        return self._list(self._get("/v2/queue"), "queue")
+
+    def info(self) -> Json:
+        """What the leader tells of itself: `version`, `frameworkId`, `leader`, and its configuration."""
+        return self._object(self._get("/v2/info"), "version", "leader")
+
+    def leader(self) -> str:
+        """`host:port` of the leader. Raises NoLeader."""
+        try:
+            return str(self._object(self._get("/v2/leader"), "leader")["leader"])
+        except NotFound as error:
+            raise NoLeader(error.message, _WAIT, answer=error.answer) from error
+
+    def views(self) -> list[InstanceView]:
+        """What each instance answers by itself, or the problem that was met."""
+        with ThreadPoolExecutor(max_workers=min(8, len(self.instances))) as pool:
+            return list(pool.map(self._view, self.instances, self.instances.values()))
+
+    @contextmanager
+    def events(self, *kinds: str) -> Iterator[Iterator[Event]]:
+        """The events from now on, of these kinds (`status_update_event`, …) or of all.
+
+        The first is `event_stream_attached`: from then on nothing is missed. They end where Marathon ends them, as when
+        its leader changes. Raises EndpointTimeout, from the iterator, where nothing came for `SILENCE` seconds.
+        """
+        headers = {"Accept": "text/event-stream"}
+        # the kinds are picked here, too: Marathon ignores the parameter before 1.3
+        params: dict[str, list[str]] = {"event_type": [*kinds, "event_stream_attached"]} if kinds else {}
+
+        def attach(endpoint: Endpoint) -> Iterator[bytes]:
+            opened = endpoint.stream("/v2/events", params=params, headers=headers, pause=SILENCE, elsewhere=True)
+            return connection.enter_context(opened)
+
+        with ExitStack() as connection:
+            lines = self._first_answer(attach)
+            yield (event for event in parse(lines) if not kinds or event.kind in params["event_type"])
+
+    # what it is told
+
+    def compare(self, wanted: App) -> tuple[App | None, list[Difference]]:
+        """The present app (None where there is none), and in what it is not as it is wanted."""
+        present = self.find(wanted["id"])
+        return present, [] if present is None else differences(wanted, present)
+
+    def put(self, wanted: App, *, force: bool = False) -> Change:
+        """Have an app be as it is wanted: create it, change it, or leave it alone where nothing differs.
+
+        Raises AppLocked where a deployment is in the way of a change, unless `force` cancels that.
+        """
+        present, found = self.compare(wanted)
+        name = app_id(wanted["id"])
+        if present is None:
+            answer = self._send("POST", "/v2/apps", body_of(wanted), force=force or None)
+            created = self._object(answer, "id", "version")
+            deployment = _first([one["id"] for one in created.get("deployments", ())])
+            return Change(name, "created", deployment, created["version"])
+        if not found:
+            return Change(name, "unchanged", _first([one["id"] for one in present["deployments"]]), present["version"])
+        answer = self._send("PUT", _path(name), update_of(wanted, found), force=force)
+        return self._changed(name, "changed", answer, tuple(found))
+
+    def scale(self, name: str, instances: int, *, force: bool = False) -> Change:
+        """Have an app run so many tasks."""
+        present = self.app(name)
+        if present["instances"] == instances:
+            deployment = _first([one["id"] for one in present["deployments"]])
+            return Change(app_id(name), "unchanged", deployment, present["version"])
+        found = Difference("instances", present["instances"], instances)
+        answer = self._send("PUT", _path(name), {"instances": instances}, force=force)
+        return self._changed(name, "changed", answer, (found,))
+
+    def restart(self, name: str, *, force: bool = False) -> Change:
+        """Replace all tasks of an app, in the way of its upgradeStrategy."""
+        return self._changed(name, "changed", self._send("POST", f"{_path(name)}/restart", force=force))
+
+    def delete(self, name: str, *, force: bool = False) -> Change:
+        """End an app with all its tasks. Marathon's own default would be to force it; here it is not to."""
+        return self._changed(name, "deleted", self._send("DELETE", _path(name), force=force))
+
+    def kill(self, tasks: Iterable[str], *, scale: bool) -> None:
+        """End tasks, by id; with `scale` their apps get so many instances less, without it they are replaced."""
+        self._send("POST", "/v2/tasks/delete", {"ids": list(tasks)}, scale=scale)
+
+    def cancel(self, deployment: str, *, force: bool = False) -> str | None:
+        """Undo a deployment that is under way, and give the id of the one that does; with `force` only stop it."""
+        answer = self._send("DELETE", f"/v2/deployments/{quote(deployment, safe='')}", force=force)
+        return None if answer.status == 202 else str(self._object(answer, "deploymentId")["deploymentId"])
+
+    def reset_delay(self, name: str) -> None:
+        """Let an app that waits after failures be tried at once. Raises NotFound where it does not wait."""
+        self._send("DELETE", f"/v2/queue{_quoted(name)}/delay")
+
+    # how it is asked
+
+    def _get(self, path: str, **query: Any) -> Answer:
+        return self._send("GET", path, **query)
+
+    def _send(self, method: str, path: str, body: object = None, **query: Any) -> Answer:
+        """The answer of the first instance that gives one.
+
+        A question is repeated at the next instance after every failure to answer, a change only where it is certain
+        that nobody heard it.
+        """
+        params = {name: _parameter(value) for name, value in query.items() if value is not None}
+        heard = () if method == "GET" else _PERHAPS_HEARD
+        return self._first_answer(lambda endpoint: self._ask(endpoint, method, path, body, params), final=heard)
+
+    def _first_answer(self, ask: Callable[[Endpoint], Asked], final: tuple[type[ServiceError], ...] = ()) -> Asked:
+        """What the first instance gives that answers, the one that did last being asked first."""
+        met: list[ServiceError] = []
+        for name in sorted(self.instances, key=lambda name: name != self._preferred):
+            try:
+                answer = ask(self.instances[name])
+            except final:
+                raise
+            except _NOT_ANSWERED as error:
+                met.append(error)
+            else:
+                self._preferred = name
+                return answer
+        if len(met) == 1:
+            raise met[0]
+        said = "; ".join(error.message for error in met)
+        raise type(met[-1])(f"no instance of Marathon answers: {said}", met[-1].remedy, answer=met[-1].answer)
+
+    def _ask(self, endpoint: Endpoint, method: str, path: str, body: object, params: Mapping[str, Any]) -> Answer:
+        headers = {"Accept": "application/json"}
+        answer = endpoint.request(method, path, params=params, body=body, headers=headers, expect=_EXPECTED)
+        if answer.status not in SUCCESS:
+            _refuse(endpoint, method, path, answer)
+        return answer
+
+    def _view(self, name: str, endpoint: Endpoint) -> InstanceView:
+        try:
+            answer = self._ask(endpoint, "GET", "/v2/info", None, {})
+            info = self._object(answer, "version", "leader")
+        except ServiceError as error:
+            return InstanceView(name, endpoint.address, problem=error.message)
+        return InstanceView(name, endpoint.address, info["version"], info["leader"], info.get("frameworkId"))
+
+    def _changed(
+        self,
+        name: str,
+        outcome: Literal["changed", "deleted"],
+        answer: Answer,
+        found: tuple[Difference, ...] = (),
+    ) -> Change:
+        said = self._object(answer, "deploymentId", "version")
+        return Change(app_id(name), outcome, said["deploymentId"], said["version"], found)
+
+    @staticmethod
+    def _object(answer: Answer, *needed: str) -> Json:
+        found = answer.json()
+        if not isinstance(found, dict) or not found.keys() >= set(needed):
+            raise _not_marathon(answer)
+        return found
+
+    @classmethod
+    def _list(cls, answer: Answer, name: str) -> list[Any]:
+        found = cls._object(answer, name)[name]
+        if not isinstance(found, list):
+            raise _not_marathon(answer)
+        return found
+
+
+_WAIT = "wait some 10 s for an election; then see that ZooKeeper has its quorum, and restart the instance that leads"
+
+
+def _refuse(endpoint: Endpoint, method: str, path: str, answer: Answer) -> NoReturn:
+    """Raise the error that an answer means, with Marathon's own reason."""
+    said = _json(answer)
+    who = f"{endpoint.name} ({endpoint.url}): {method} {path}"
+    reason = f"{who}: {_reason(said)}" if said else f"{who}: {answer.status} {answer.excerpt()}"
+    match answer.status:
+        case 400:
+            raise RequestMalformed(reason, "correct what was sent", answer=answer)
+        case 404 if said:
+            raise NotFound(reason, "see the list of apps or deployments for what there is", answer=answer)
+        case 409 if said and "deployments" in said:
+            ids = tuple(str(deployment["id"]) for deployment in said["deployments"])
+            raise AppLocked(
+                f"{reason} (locked by {', '.join(ids)})",
+                "wait for that deployment's end or cancel it; `force` cancels it and goes on from where it is",
+                answer=answer,
+                deployments=ids,
+            )
+        case 409:
+            raise AppExists(reason, "change the app that is there, or choose another id", answer=answer)
+        case 422:
+            raise AppInvalid(reason, "correct the definition", answer=answer)
+        case 502 | 504:
+            raise LeaderUnreachable(
+                reason,
+                "see that the leader runs and that this host reaches its address; then restart it",
+                answer=answer,
+            )
+        case 503 if "leader" in answer.text.lower():
+            raise NoLeader(reason, _WAIT, answer=answer)
+        case 503:
+            raise NotReady(reason, "it starts or recovers: wait, then read its log", answer=answer)
+        case _:
+            raise _not_marathon(answer)
+
+
+def _reason(said: Json) -> str:
+    """Marathon's reason in one line: its message, and what it says of single fields."""
+    details = said.get("details")
+    if isinstance(details, list):
+        details = "; ".join(map(_detail, details))
+    message = str(said.get("message", json.dumps(said)))
+    return f"{message}: {details}" if details else message
+
+
+def _detail(one: Any) -> str:
+    if not isinstance(one, dict):
+        return str(one)
+    return f"{one.get('path', '')} {', '.join(map(str, one.get('errors', ())))}".strip()
+
+
+def _json(answer: Answer) -> Json | None:
+    try:
+        found = json.loads(answer.body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _not_marathon(answer: Answer) -> UnexpectedAnswer:
+    return UnexpectedAnswer(
+        f"{answer.url} does not answer as Marathon does: {answer.status} {answer.excerpt()}",
+        "see that the address and port are Marathon's own",
+        answer=answer,
+    )
+
+
+def _path(name: str) -> str:
+    return f"/v2/apps{_quoted(name)}"
+
+
+def _quoted(name: str) -> str:
+    return quote(app_id(name), safe="/")
+
+
+def _parameter(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _actions(step: Any) -> list[Json]:
+    """The actions of a step: a list until 1.1, an object with `actions` later."""
+    actions: list[Json] = step.get("actions", []) if isinstance(step, dict) else list(step)
+    return actions
+
+
+def _first(ids: list[str]) -> str | None:
+    return ids[0] if ids else None

@@ -1,0 +1,223 @@
+"""What of an app's definition matters: nothing that Marathon added, everything that somebody changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marathon_answers import in_11, in_15
+
+from runbook.errors import AppInvalid, ParameterError, SecretError
+from runbook.secrets import Secret
+from runbook.services.marathon import app_from_file, app_of, differences
+from runbook.services.marathon.apps import body_of, update_of
+from runbook.site import Site
+
+Json = dict[str, Any]
+
+HELLO: Json = {"id": "hello", "cmd": "nc -l $PORT", "cpus": 0.1, "mem": 16, "instances": 4}
+MYSQL: Json = {
+    "id": "db/mysql",
+    "cpus": 0.5,
+    "mem": 1024.0,
+    "instances": 1,
+    "container": {
+        "type": "DOCKER",
+        "docker": {
+            "image": "mysql:5.7.13",
+            "network": "BRIDGE",
+            "portMappings": [{"containerPort": 3306, "hostPort": 0, "servicePort": 0, "protocol": "tcp"}],
+        },
+        "volumes": [{"containerPath": "/var/lib/mysql", "hostPath": "/opt/mysql", "mode": "RW"}],
+    },
+    "constraints": [["hostname", "CLUSTER", "198.51.100.11"]],
+    "healthChecks": [{"protocol": "TCP", "gracePeriodSeconds": 60}],
+    "env": {"MYSQL_DATABASE": "BucketList"},
+}
+WEB: Json = {
+    "id": "/web",
+    "args": ["serve"],
+    "ports": [0, 8080],
+    "uris": ["http://files/a.tgz"],
+    "healthChecks": [{"protocol": "HTTP", "path": "/health"}, {"protocol": "TCP", "portIndex": 1}],
+    "constraints": [["hostname", "UNIQUE"], ["rack", "GROUP_BY", "2"]],
+    "labels": {"team": "a"},
+    "dependencies": ["db/mysql"],
+    "upgradeStrategy": {"minimumHealthCapacity": 0.5},
+}
+
+
+@pytest.mark.parametrize("answered", [in_11, in_15])
+@pytest.mark.parametrize("app", [HELLO, MYSQL, WEB], ids=["hello", "mysql", "web"])
+def test_nothing_differs_from_what_marathon_makes_of_the_same(app: Json, answered: Callable[..., Json]) -> None:
+    assert differences(app, answered(app)) == []
+
+
+def with_changes(app: Json, *path: str | int, value: Any) -> Json:
+    """The app with one value changed, or taken out where it is None."""
+    copy: Any = json.loads(json.dumps(app))
+    place = copy
+    for step in path[:-1]:
+        place = place[step]
+    if value is None:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    found: Json = copy
+    return found
+
+
+CHANGES: list[tuple[Json, tuple[str | int, ...], Any, str]] = [
+    (HELLO, ("cmd",), "sleep 1", 'cmd: "nc -l $PORT" -> "sleep 1"'),
+    (HELLO, ("instances",), 1, "instances: 4 -> 1"),
+    (HELLO, ("cpus",), None, "cpus: 0.1 -> 1.0"),
+    (HELLO, ("env",), {"A": "1"}, 'env.A: nothing -> "1"'),
+    (HELLO, ("ports",), [0, 0], "portDefinitions: "),
+    (HELLO, ("ports",), [8500], "portDefinitions[0].port: 10000 -> 8500"),
+    (MYSQL, ("container", "docker", "image"), "mysql:8", 'container.docker.image: "mysql:5.7.13" -> "mysql:8"'),
+    (MYSQL, ("container", "docker", "network"), "HOST", 'networks: ["container/bridge"] -> ["host"]'),
+    (
+        MYSQL,
+        ("container", "docker", "portMappings", 0, "hostPort"),
+        8500,
+        "container.portMappings[0].hostPort: 0 -> 8500",
+    ),
+    (MYSQL, ("container", "volumes", 0, "hostPath"), "/data", 'container.volumes[0].hostPath: "/opt/mysql" -> "/data"'),
+    (MYSQL, ("container", "volumes"), None, "container.volumes: "),
+    (MYSQL, ("constraints",), None, 'constraints: [["hostname", "CLUSTER", "198.51.100.11"]] -> []'),
+    (MYSQL, ("healthChecks", 0, "gracePeriodSeconds"), None, "healthChecks[0].gracePeriodSeconds: 60 -> 300"),
+    (MYSQL, ("env", "MYSQL_DATABASE"), "Other", 'env.MYSQL_DATABASE: "BucketList" -> "Other"'),
+    (WEB, ("uris",), None, "fetch: "),
+    (WEB, ("uris", 0), "http://files/b.tgz", 'fetch[0].uri: "http://files/a.tgz" -> "http://files/b.tgz"'),
+    (WEB, ("labels", "team"), "b", 'labels.team: "a" -> "b"'),
+    (WEB, ("labels",), None, 'labels.team: "a" -> nothing'),
+    (WEB, ("healthChecks", 0), None, "healthChecks: "),
+    (WEB, ("dependencies",), ["other"], 'dependencies: ["/db/mysql"] -> ["/other"]'),
+    (WEB, ("upgradeStrategy", "minimumHealthCapacity"), 1, "upgradeStrategy.minimumHealthCapacity: 0.5 -> 1"),
+]
+
+
+@pytest.mark.parametrize("answered", [in_11, in_15])
+@pytest.mark.parametrize(("app", "path", "value", "shown"), CHANGES)
+def test_a_change_is_found_alone_and_named(
+    app: Json, path: tuple[str | int, ...], value: Any, shown: str, answered: Callable[..., Json]
+) -> None:
+    wanted = with_changes(app, *path, value=value)
+    assert [str(found).startswith(shown) for found in differences(wanted, answered(app))] == [True]
+
+
+def test_the_order_of_what_has_none_does_not_matter() -> None:
+    wanted = {**WEB, "healthChecks": WEB["healthChecks"][::-1], "constraints": WEB["constraints"][::-1]}
+    assert differences(wanted, in_11(WEB)) == []
+
+
+def test_what_a_definition_leaves_out_is_left_to_marathon() -> None:
+    wanted = {"id": "hello", "cmd": "nc -l $PORT", "cpus": 0.1, "mem": 16}
+    scaled = in_11(HELLO, instances=9, backoffSeconds=30, upgradeStrategy={"minimumHealthCapacity": 0})
+    assert differences(wanted, scaled) == []
+
+
+# secrets
+
+
+def test_a_secret_is_compared_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "correct-horse")
+    wanted = {**MYSQL, "env": {"MYSQL_PASSWORD": {"secret": "env:DB_PASSWORD"}}}
+    assert differences(wanted, in_11({**MYSQL, "env": {"MYSQL_PASSWORD": "correct-horse"}})) == []
+    (found,) = differences(wanted, in_11({**MYSQL, "env": {"MYSQL_PASSWORD": "earlier-one"}}))
+    assert str(found) == "env.MYSQL_PASSWORD: *** -> ***"
+    assert "earlier" not in repr(found)
+    assert found.wanted == Secret("correct-horse")
+    (missing,) = differences(wanted, in_11({**MYSQL, "env": {}}))
+    assert str(missing) == "env.MYSQL_PASSWORD: nothing -> ***"
+    assert update_of(wanted, [found])["env"] == {"MYSQL_PASSWORD": "correct-horse"}
+
+
+def test_a_variable_that_is_no_longer_wanted_may_have_been_a_secret() -> None:
+    (found,) = differences(HELLO, in_11({**HELLO, "env": {"TOKEN": "seven-of-nine"}}))
+    assert str(found) == "env.TOKEN: *** -> nothing"
+
+
+def test_a_reference_to_nothing_is_said() -> None:
+    with pytest.raises(SecretError, match="NOT_SET_ANYWHERE"):
+        differences({**HELLO, "env": {"A": {"secret": "env:NOT_SET_ANYWHERE"}}}, in_11(HELLO))
+
+
+def test_secrets_of_marathon_itself_are_left_alone() -> None:
+    present = in_15({**HELLO, "env": {"A": {"secret": "kept-by-marathon"}}})
+    assert differences({**HELLO, "env": {"A": "1"}}, present)[0].field == "env.A"
+
+
+# what is sent
+
+
+def test_an_update_empties_what_is_no_longer_wanted() -> None:
+    present = in_11({**WEB, "env": {"OLD": "1"}, "cpus": 3})
+    wanted = {"id": "web", "args": ["serve"], "ports": [0, 8080]}
+    assert update_of(wanted, differences(wanted, present)) == {
+        "id": "/web",
+        "args": ["serve"],
+        "ports": [0, 8080],
+        "cpus": 1.0,
+        "env": {},
+        "labels": {},
+        "constraints": [],
+        "healthChecks": [],
+        "dependencies": [],
+        "fetch": [],
+        "uris": [],
+    }
+
+
+def test_what_marathon_cannot_take_away_is_said_before() -> None:
+    wanted = {"id": "db/mysql", "cmd": "mysqld", "mem": 1024, "cpus": 0.5}
+    with pytest.raises(AppInvalid, match="cannot take container away from /db/mysql"):
+        update_of(wanted, differences(wanted, in_11(MYSQL)))
+
+
+def test_args_may_take_the_place_of_cmd() -> None:
+    wanted = {**{key: value for key, value in HELLO.items() if key != "cmd"}, "args": ["sleep", "1"]}
+    assert update_of(wanted, differences(wanted, in_11(HELLO)))["args"] == ["sleep", "1"]
+
+
+def test_what_marathon_answered_can_be_sent_again() -> None:
+    body = body_of(in_11(HELLO))
+    assert not body.keys() & {"version", "versionInfo", "tasks", "tasksRunning", "deployments"}
+    assert body["id"] == "/hello"
+
+
+# where definitions come from
+
+
+def test_an_app_of_the_parameters() -> None:
+    hosts = "hosts: [{name: a, address: 198.51.100.11, roles: [docker]}]"
+    text = f"name: lab\n{hosts}\napps: {{hello: {{cmd: sleep 1, env: {{A: {{secret: 'env:X'}}}}}}}}"
+    site = Site.parse(text, Path("lab.yml"))
+    assert app_of(site, "hello") == {"id": "/hello", "cmd": "sleep 1", "env": {"A": {"secret": "env:X"}}}
+    with pytest.raises(AppInvalid, match=r"lab\.yml declares no app other") as caught:
+        app_of(site, "other")
+    assert "hello" in str(caught.value.remedy)
+
+
+def test_an_app_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "marathon-test.json"
+    file.write_text('{"id": "centos-marathon", "instances": 3}')
+    assert app_from_file(file) == {"id": "/centos-marathon", "instances": 3}
+
+
+@pytest.mark.parametrize(("text", "line"), [('{"id":\n oops}', 2), ("[]", 1), ('{"cmd": "true"}', 1)])
+def test_a_file_that_declares_no_app(tmp_path: Path, text: str, line: int) -> None:
+    file = tmp_path / "app.json"
+    file.write_text(text)
+    with pytest.raises(ParameterError) as caught:
+        app_from_file(file)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.line) == (file, line)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="cannot be read"):
+        app_from_file(tmp_path / "none.json")
