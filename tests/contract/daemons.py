@@ -155,11 +155,17 @@ class Mesos:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for daemon in [*self.slaves, *self.masters]:
+        for daemon in [*self.masters, *self.slaves]:
             daemon.stop()
-        for executor in self.executors():
+        eventually(self._has_ended, "executors and their tasks end")
+
+    def _has_ended(self) -> bool:
+        """Kill what runs; an executor that was just starting may yet start its task, so look until there is nothing."""
+        left = self.executors()
+        for executor in left:
             with contextlib.suppress(ProcessLookupError):  # ended meanwhile
                 os.killpg(executor, signal.SIGKILL)
+        return not left
 
     def executors(self) -> list[int]:
         """The pids of the executors and tasks that still run below this folder, each a process group of its own."""

@@ -132,6 +132,20 @@ def test_a_framework_that_stays_away_is_torn_down(mesos: Mesos) -> None:
     eventually(lambda: not mesos.executors(), "its tasks are killed")
 
 
+def test_a_slave_that_misses_the_failover_is_removed(mesos: Mesos) -> None:
+    master = mesos.master("--slave_reregister_timeout=2secs")
+    slave = mesos.slave()
+    (known,) = mesos.registered(1)
+    slave.stop()
+    master.stop()
+    master.start()
+    line = f"Slave {known['id']} did not re-register within the timeout; removing it from the registrar"
+    eventually(lambda: line in master.text(), "the slave is removed")
+    assert master.get("/metrics/snapshot")["master/recovery_slave_removals"] == 1
+    assert slave.start().ends() == 0
+    assert "because 'Slave attempted to re-register after removal'" in slave.text()
+
+
 def test_sigusr1_unregisters(mesos: Mesos) -> None:
     master = mesos.master()
     slave = mesos.slave()
@@ -156,17 +170,22 @@ def _change(slave: Daemon, old: str, new: str) -> None:
     slave.flags = [flag.replace(old, new) for flag in slave.flags]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_changed_slave_info_is_refused(mesos: Mesos, change: str) -> None:
+def test_changed_slave_info_is_refused(mesos: Mesos) -> None:
     mesos.master()
     slave = mesos.slave()
     mesos.registered(1)
     slave.stop()
-    CHANGES[change](slave)
-    assert slave.start().ends() == 1
-    said = slave.text()
-    assert "Failed to perform recovery: Incompatible slave info detected." in said
-    assert f"Step 1: rm -f {slave.folder}/meta/slaves/latest\n" in said
+    flags = slave.flags
+    for name, change in CHANGES.items():
+        slave.flags = list(flags)
+        slave.log.unlink()
+        change(slave)
+        assert slave.start().ends() == 1, name
+        assert "Failed to perform recovery: Incompatible slave info detected." in slave.text(), name
+        assert f"Step 1: rm -f {slave.folder}/meta/slaves/latest\n" in slave.text()
+    slave.flags = flags
+    slave.start()
+    mesos.registered(1)
 
 
 def test_reset_of_the_metadata_gives_a_new_slave_and_leaves_the_old_tasks_running(mesos: Mesos) -> None:
@@ -307,3 +326,27 @@ def test_refusal_reads_as_recorded(mesos: Mesos) -> None:
     )
     said = slave.text()
     assert said[said.index("Failed to perform recovery") :] == expected
+
+
+def test_a_slave_without_systemd_ends_as_recorded(mesos: Mesos, monkeypatch: pytest.MonkeyPatch) -> None:
+    recording = (PAYLOADS / "three-masters/slave-systemd-support-exit1.log").read_text(encoding="utf-8")
+    programs = mesos.folder / "bin"
+    programs.mkdir()
+    (programs / "systemctl").write_text("#!/bin/sh\n")
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    slave = mesos.slave("--systemd_runtime_directory=/no/systemd")
+    slave.stop()
+    slave.flags.remove("--no-systemd_enable_support")
+    assert slave.start().ends() == 1
+    message = next(line for line in recording.splitlines() if line.startswith("Failed to initialize systemd"))
+    assert message.replace("/run/systemd/system", "/no/systemd") in slave.text()
+
+
+def test_a_port_that_is_taken_ends_the_daemon(mesos: Mesos) -> None:
+    master = mesos.master().answers()
+    slave = mesos.slave()
+    slave.stop()
+    _change(slave, f"--port={slave.port}", f"--port={master.port}")
+    assert slave.start().ends() == 1
+    assert f"Failed to bind on 127.0.0.1:{master.port}: Address already in use" in slave.text()

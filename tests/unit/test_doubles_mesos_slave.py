@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from runbook.lab.doubles.mesos.cluster import Task, make_status
 from runbook.lab.doubles.mesos.docker import Docker, DockerError
 from runbook.lab.doubles.mesos.executors import Executor
 from runbook.lab.doubles.mesos.flags import SLAVE, Flags
+from runbook.lab.doubles.mesos.glog import Log
+from runbook.lab.doubles.mesos.slave import Slave
 
 WRAPPER = Path(rpms.__file__).parent / "mesos" / "mesos-init-wrapper"
 Script = Callable[[str], Path]
@@ -288,3 +291,22 @@ def test_executor_runs_an_order(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-1].partition(" (pid")[0]) == ("Starting task t", "Command exited with status 3")
     assert "out" in lines
+
+
+def test_a_slave_that_recovers_is_healthy_and_unavailable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = Flags(SLAVE, ["--ip=127.0.0.1", "--port=0", f"--work_dir={tmp_path}", "--master=127.0.0.1:5050"], {})
+    slave = Slave(flags, Log("mesos-slave"))
+    with slave.server as server:
+        server.start()
+        answers = {}
+        for path in ("/slave(1)/state", "/slave(1)/health"):
+            connection = HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answers[path] = answer.status, answer.read()
+            connection.close()
+        server.shutdown()
+    assert answers == {
+        "/slave(1)/state": (503, b"Slave has not finished recovery"),
+        "/slave(1)/health": (200, b""),
+    }
