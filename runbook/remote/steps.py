@@ -629,6 +629,7 @@ class Service(Step):
         "MainPID",
         "ActiveEnterTimestampMonotonic",
     )
+    _FOLDERS: ClassVar = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
     def __post_init__(self) -> None:
         _check_name(self.name, "a service")
@@ -639,20 +640,32 @@ class Service(Step):
     def label(self) -> str:
         return f"service {self.name}"
 
+    @property
+    def _files(self) -> list[str]:
+        name = self.name if "." in self.name else f"{self.name}.service"
+        return [f"{folder}/{name}" for folder in self._FOLDERS]
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset(self._files)
+
     def probe(self) -> str:
-        show = f"systemctl show -p {','.join(self._PROPERTIES)} {quote(self.name)}"
-        if not self.restart_if_newer:
-            return show + "\n"
-        main = "pid=$(printf '%s\\n' \"$unit\" | sed -n 's/^MainPID=//p')\n"
-        started = f"printf '%s\\n' \"$unit\"\n{main}{_PROBE_START}"
-        return f"unit=$({show}) || exit 1\n{started}{_watched(self.restart_if_newer)}"
+        # An older systemd shows a unit only after a daemon-reload, which a probe must not do: so look for its file.
+        text = (
+            f"unit=$(systemctl show -p {','.join(self._PROPERTIES)} {quote(self.name)}) || exit 1\n"
+            "printf '%s\\n' \"$unit\"\n"
+            f'for f in {" ".join(map(quote, self._files))}; do [ ! -e "$f" ] || echo file=yes; done\n'
+        )
+        if self.restart_if_newer:
+            text += f"pid=$(printf '%s\\n' \"$unit\" | sed -n 's/^MainPID=//p')\n{_PROBE_START}"
+        return text + _watched(self.restart_if_newer)
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
         load, active, enablement = present["LoadState"], present["ActiveState"], present.get("UnitFileState", "")
         if load != "loaded" and not (self.running or self.enabled):
             return None
-        if load != "loaded":
+        if load != "loaded" and (load, present.get("file")) != ("not-found", "yes"):
             if load == "not-found":
                 raise StepFailed(f"systemd knows no service {self.name}", "install the package that brings it")
             raise StepFailed(f"the unit of {self.name} is {load}", f"look at `systemctl status {self.name}`")
