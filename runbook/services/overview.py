@@ -83,11 +83,13 @@ class Overview(Chapter):
 
         Raises CheckFailed in apply mode where a host has a problem.
         """
-        with self.section("0 preflight", "Are the hosts fit?"):
+        with self.section("0", "Preflight: are the hosts fit?"):
             result = preflight.run(self.site, self.hosts())
             if not result.fit:
                 display(result)
-            evidence = Evidence(result.fit, result.heading, result.frame.reset_index(), "do what the table says")
+            text = "; ".join(f"{item.host}: {item.meaning}" for item in result.having(preflight.State.PROBLEM))
+            table = result.frame.reset_index()
+            evidence = Evidence(result.fit, text or "no host has a problem", table, "do what the table says")
             check("every host is fit", lambda: evidence, mode=self.mode, deadline=0)
             return result
 

@@ -163,29 +163,29 @@ class ZooKeeper(Chapter):
 
     def state(self) -> Table:
         """What every member says of itself, at this moment."""
-        with self.section("1.2 state", "The ensemble's state"):
+        with self.section("1.2 state", "what every member says"):
             return Ensemble.ask(self.site).table()
 
     def every_member_serves(self) -> CheckResult:
         """Check: every member answers and takes part in the quorum."""
-        with self.section("1.2 members", "Every member serves"):
+        with self.section("1.2 members", "all of them serve"):
             return self._check("every member serves", lambda: Ensemble.ask(self.site).complete())
 
     def one_leader(self) -> CheckResult:
         """Check: exactly one member leads, and its followers are in sync."""
-        with self.section("1.2 leader", "One leader"):
+        with self.section("1.2 leader", "there is one, and followers are in sync"):
             return self._check("one member leads", lambda: Ensemble.ask(self.site).led())
 
     def members_agree(self) -> CheckResult:
         """Check: a znode that is written through one member is read through another. A plan writes none."""
-        with self.section("1.2 znode", "What one writes, another reads"):
+        with self.section("1.2 znodes", "what one member writes, another reads"):
             not_tried = Evidence(False, "a plan writes nothing, so this was not tried")
             name = "a znode written through one member is read through another"
             return self._check(name, lambda: not_tried if self.mode is Mode.PLAN else written_and_read(self.site))
 
     def logs(self, lines: int = 5) -> Table:
         """1.2: where each member's log is, and its last lines."""
-        with self.section("1.2 log", "The logs"):
+        with self.section("1.2 logs", "where they are, and their last lines"):
             outputs = self._members.run(_LAST_LINES.format(folder=quote(self.site.zookeeper.log_dir), lines=lines))
             rows = []
             for host, output in outputs.items():

@@ -6,8 +6,9 @@ import base64
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from zookeeper_payloads import said, site
@@ -114,6 +115,28 @@ def test_every_way_not_to_answer_has_a_name_and_a_remedy(
 ) -> None:
     with answering(reply) as port, pytest.raises(error, match=f"(?s)127.0.0.1:{port}.*remedy.*{remedy}"):
         four_letter_word("127.0.0.1", port, "mntr", timeout=0.2)
+
+
+def test_an_answer_that_drips_does_not_outlast_the_timeout() -> None:
+    ended = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(ConnectionError):  # whoever asked has gone
+            while not ended.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(EndpointTimeout, match=r"did not answer `mntr` within 0\.4 s"):
+                four_letter_word("127.0.0.1", listener.getsockname()[1], "mntr", timeout=0.4)
+        finally:
+            ended.set()
+            thread.join(5)
+    assert time.monotonic() - began < 3
 
 
 def test_a_connection_that_is_reset_is_told() -> None:
