@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import html
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,6 +163,7 @@ class Chapter:
         self._began = time.monotonic()
         self._sections: dict[str, Section] = {}
         self._running: Section | None = None
+        self._taking = threading.Lock()
         self._hosts: Hosts | None = None
         self._owns_record = record.VARIABLE not in os.environ
         if self._owns_record:
@@ -210,7 +212,8 @@ class Chapter:
         except DriftFound as drift:
             section.outcome = outcomes.worst((section.outcome, Outcome.DRIFT))
             section.error = drift.message
-            display(drift.result)
+            if drift.result is not None:
+                display(drift.result)
         except Exception as error:
             section.outcome, section.error = Outcome.FAILED, str(error) or type(error).__name__
             self._end(section)
@@ -283,7 +286,8 @@ class Chapter:
             self._channel.send(event)
             return
         if section is not None:
-            section.take(event, self.mode)
+            with self._taking:  # hosts tell from threads of their own
+                section.take(event, self.mode)
         self._journal.append(event)
         self._channel.wake()
 

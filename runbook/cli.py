@@ -18,6 +18,7 @@ from runbook.errors import ParameterError, RunbookError
 
 MODES = click.Choice(["plan", "apply", "verify"])
 SITE = click.Path(path_type=Path, dir_okay=False)
+COUNTS = ("changed", "failed", "checks")  # what of a record's counts fits into a line
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -156,8 +157,12 @@ def record_list(outputs: Path | None) -> None:
     from runbook.paths import upwards
     from runbook.rollout import record as records
 
-    table = Table("record", "mode", "outcome", "changed", "ok", "failed", "checks", "chapters", "operator", box=None)
-    for folder in records.all_of(outputs or upwards("outputs")):
+    folders = records.all_of(outputs or upwards("outputs"))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("record", min_width=max((len(folder.name) for folder in folders), default=0))
+    for name in ("mode", "outcome", *COUNTS, "operator"):
+        table.add_column(name)
+    for folder in folders:
         try:
             history = records.history_of(folder)
         except RunbookError as error:
@@ -165,7 +170,6 @@ def record_list(outputs: Path | None) -> None:
             continue
         counts = history.counts
         outcome = history.outcome if history.closed else f"{history.outcome} (not closed)"
-        chapters = " ".join(chapter.number for chapter in history.chapters)
-        numbers = (str(counts[name]) for name in ("changed", "ok", "failed", "checks"))
-        table.add_row(folder.name, history.mode, outcome, *numbers, chapters, history.opened["operator"])
+        numbers = (str(counts[name]) for name in COUNTS)
+        table.add_row(folder.name, history.mode, outcome, *numbers, history.opened["operator"])
     Console().print(table)

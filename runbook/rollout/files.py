@@ -36,8 +36,13 @@ def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
         yield written
     finally:
         written.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that the names in a folder, too, are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the name, too, is on the disk
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)

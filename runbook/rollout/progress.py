@@ -130,6 +130,7 @@ class Board:
             match entry["event"]:
                 case "chapter_started":
                     self._chapters.append(_Chapter(entry["chapter"], entry["title"], time.monotonic()))
+                    self._hosts.clear()  # what was shown while its kernel started
                 case "chapter_finished" if self._chapters:
                     self._chapters[-1].ended = time.monotonic()
                     self._chapters[-1].outcome = Outcome(entry["outcome"])

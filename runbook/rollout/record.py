@@ -68,6 +68,8 @@ def begin(outputs: Path, site: Site, mode: Mode, name: str | None = None) -> Pat
                 "parameters": redact_data(site.model_dump(mode="json")),
             }
         )
+    for each in (folder, outputs):
+        files.sync_folder(each)
     return folder
 
 

@@ -32,7 +32,7 @@ from runbook.remote.modes import Mode
 from runbook.rollout import engine, files, journal, lock, progress, record
 from runbook.rollout.history import ChapterHistory, History
 from runbook.rollout.journal import Tail
-from runbook.secrets import references
+from runbook.secrets import redact_data, references
 from runbook.site import Site
 
 CELL_TIMEOUT = 3600
@@ -153,7 +153,7 @@ def rollout(
         status = 0
         with progress.shown(folder / journal.NAME, console or Console(stderr=True)) as listener:
             try:
-                running.run(prepared, {progress.VARIABLE: listener.address})
+                running.run(prepared, listener.address)
             except Interrupted as interrupted:
                 running.tell(event="stopped", reason=str(interrupted))
                 status = 128 + interrupted.signal
@@ -181,17 +181,19 @@ class _Rollout:
         self._tail = Tail(self._journal.path)
 
     def tell(self, **event: Any) -> None:
-        self._journal.append(event)
+        self._journal.append(redact_data(event))
 
     def close(self) -> None:
         self._journal.close()
 
-    def run(self, prepared: Sequence[tuple[Notebook, NotebookNode]], environment: dict[str, str]) -> None:
-        for position, (notebook, nb) in enumerate(prepared):
-            if self._lock is not None and position:
-                self._lock.renew()
-            if self._chapter(notebook, nb, environment) in (Outcome.FAILED, Outcome.DIED):
-                return
+    def run(self, prepared: Sequence[tuple[Notebook, NotebookNode]], display: str) -> None:
+        with contextlib.closing(progress.Channel(display)) as channel:
+            for position, (notebook, nb) in enumerate(prepared):
+                if self._lock is not None and position:
+                    self._lock.renew()
+                channel.send({"event": "progress", "host": notebook.number, "step": f"starting {notebook.name}"})
+                if self._chapter(notebook, nb, {progress.VARIABLE: display}) in (Outcome.FAILED, Outcome.DIED):
+                    break
 
     def _chapter(self, notebook: Notebook, nb: NotebookNode, environment: dict[str, str]) -> Outcome:
         self._tail.read()  # what is new from here on is of this chapter
@@ -266,13 +268,17 @@ def _problem(field: str, message: str, remedy: str) -> Problem:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Raise Interrupted for the first signal that asks for the end; the others find it coming already."""
+    """Raise Interrupted for the first signal that asks for the end; the others find it coming already.
+
+    A signal that whoever started this had ignored (nohup, a shell's background job) stays ignored.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         _ignore_signals()
         raise Interrupted(number)
 
-    before = {one: signal.signal(one, interrupt) for one in SIGNALS}
+    heard = [one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, interrupt) for one in heard}
     try:
         yield
     finally:

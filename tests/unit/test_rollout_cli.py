@@ -95,11 +95,15 @@ def test_a_held_lock_is_told_without_a_traceback(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from runbook.cli import main
 from runbook.rollout import lock
 lock.SHARED = Path(sys.argv.pop(1))
+ignored = sys.argv.pop(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job would ignore
+if ignored:
+    signal.signal(signal.Signals[ignored], signal.SIG_IGN)
 main()
 """
 
@@ -109,7 +113,7 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     folder = chapters(tmp_path / "notebooks", "cell_never_ends", "changes")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "rollout", str(SITE), "--mode", "apply"]
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "", "rollout", str(SITE), "--mode", "apply"]
     with subprocess.Popen(
         [*command, "--notebooks", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -133,6 +137,18 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     notebook = executed(Finished(record_folder, record.history_of(record_folder), status), "cell_never_ends")
     assert statuses(notebook)["chapter.finish()"] == "not run"
     assert [process for process in kernels() if str(tmp_path) in process] == []
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "changes")
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "SIGHUP", "rollout", str(SITE), "--notebooks", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "1.1 Nothing to do: ok" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        process.communicate()
+    assert process.returncode == 0
 
 
 def kernels() -> list[str]:

@@ -145,7 +145,10 @@ def text(board: Board) -> str:
 
 def test_a_board_shows_chapters_the_running_section_and_the_step_of_each_host() -> None:
     board = Board(Console(file=io.StringIO(), width=120))
+    board.progress({"event": "progress", "host": "1", "step": "starting zookeeper"})
+    assert "1  starting zookeeper" in text(board)
     board.entry(STARTED)
+    assert "starting" not in text(board)
     board.entry(SECTION)
     board.progress(UPLOAD)
     shown = text(board)
