@@ -220,11 +220,13 @@ def down(*, everything: bool = False, progress: Progress = lambda stage: None) -
             engine = engines.ensure(folder, progress)  # a killed one: its containers must go through it
         count = 0
         if engine is not None:
-            progress("removing the nodes")
-            count = _remove(engine, folder)
-            if everything:
-                image.remove(engine)
-            engine.client.close()
+            with contextlib.closing(engine.client):
+                if everything:
+                    _demand_no_guests(engine, folder)
+                progress("removing the nodes")
+                count = _remove(engine, folder)
+                if everything:
+                    image.remove(engine)
         if everything:
             progress("removing the engine and its data")
             engines.remove(folder)
@@ -232,6 +234,16 @@ def down(*, everything: bool = False, progress: Progress = lambda stage: None) -
             rpms.remove(folder)
             site_file().unlink(missing_ok=True)
     return count
+
+
+def _demand_no_guests(engine: Engine, folder: Folder) -> None:
+    """LabError where somebody would lose containers, were the lab's own engine to go with its data."""
+    if not engine.ours and folder.engine_config.exists():
+        raise LabError("DOCKER_HOST names another engine than the lab's own", "unset it, and repeat the command")
+    present = engine.client.containers.list(all=True, ignore_removed=True) if engine.ours else []
+    guests = [str(container.name) for container in present if container.labels.get(LABEL) != folder.id]
+    if guests:
+        raise LabError(f"others have containers on the lab's engine: {', '.join(guests)}", "remove those first")
 
 
 @contextlib.contextmanager

@@ -137,6 +137,31 @@ def test_a_killed_engine_is_repaired_and_the_nodes_outlive_it(lab: Lab, folder: 
         assert [one.ssh for one in labs.status(again)] == [True] * 3
 
 
+def test_the_engine_stays_while_others_have_containers_on_it(
+    lab: Lab, folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not lab.engine.ours:
+        pytest.skip("this machine's engine stays in any case")
+    before = containers(lab)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("DOCKER_HOST", lab.engine.address)
+        elsewhere.setenv("RUNBOOK_LAB_DIR", str(tmp_path / "other"))
+        elsewhere.setenv("RUNBOOK_LAB_SITE", str(tmp_path / "other.yml"))
+        with labs.up(nodes=1) as other:
+            assert not {node.address for node in other.nodes} & {node.address for node in lab.nodes}
+            guest = other.nodes[0].container
+        with monkeypatch.context() as here:
+            here.delenv("DOCKER_HOST")
+            here.setenv("RUNBOOK_LAB_DIR", str(folder.path))
+            with pytest.raises(LabError, match=f"others have containers on the lab's engine:.* {guest}"):
+                labs.down(everything=True)
+
+        assert labs.down(everything=True) == 1
+
+    assert not (tmp_path / "other.yml").exists()
+    assert containers(lab) == before
+
+
 def test_the_parameter_file_describes_the_nodes(lab: Lab) -> None:
     site = Site.load(lab.site_file)
 
