@@ -95,9 +95,12 @@ class Table:
         import itables  # a quarter of a second, for tables that are rare
         from itables.javascript import generate_init_offline_itables_html
 
+        frame = self._shown.map(_escaped)
+        for column in self._present(self.states):
+            frame[column] = [f'<span style="{_css(value)};padding:0 .4em">{value}</span>' for value in frame[column]]
         library = generate_init_offline_itables_html(itables.options.dt_bundle)
         table = itables.to_html_datatable(
-            self._shown.map(_escaped),
+            frame,
             caption=_escaped(self.caption),
             connected=False,
             display_logo_when_loading=False,
