@@ -63,7 +63,7 @@ class Scheduler:
         for task in self.tasks.values():
             task.since = time.monotonic()
         self._revivals = 0  # that are still to be sent for what is lacking now
-        self._lacking: dict[str, int] = {}
+        self._lacking: list[tuple[str, str, int]] = []
         self._next_revival = 0.0  # by the monotonic clock
         self._next_reconciliation = float("inf")
         self.driver = Driver(masters, self._framework_info, self._handle)
@@ -229,7 +229,7 @@ class Scheduler:
 
     def _revive(self) -> None:
         """Ask for offers, also those that were declined, while there is something to launch."""
-        lacking = self._ready()
+        lacking = [(app_id, self.apps[app_id]["version"], count) for app_id, count in self._ready().items()]
         if lacking != self._lacking:
             self._lacking, self._revivals = lacking, self.flags.number("revive_offers_repetitions")
         present = time.monotonic()
@@ -290,7 +290,7 @@ class Scheduler:
                     self.framework_id = event["subscribed"]["framework_id"]["value"]
                     self.store.put("framework:id", {"id": self.framework_id})
                     log.info("Subscribed as framework %s", self.framework_id)
-                    self._lacking = {}
+                    self._lacking = []
                     self._reconcile()
                 case "OFFERS":
                     self._match([Offer(offer) for offer in event["offers"]["offers"]])
