@@ -51,9 +51,7 @@ class Findings:
     def table(self) -> Table:
         """The findings as a table."""
         rows = [(item.host, f"✗ {item.cause}", item.evidence, item.remedy) for item in self.items]
-        return Table(
-            pd.DataFrame(rows, columns=self.COLUMNS), self._heading, states=("cause",), literal=("evidence", "remedy")
-        )
+        return Table(pd.DataFrame(rows, columns=self.COLUMNS), self._heading, states=("cause",))
 
     @property
     def _heading(self) -> str:
