@@ -134,7 +134,7 @@ def rollout(
     says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the signal's
     number.
     """
-    site = Site.load(site_file)
+    site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
     parameters = {"site_file": str(site_file), "mode": mode.value, "yes": yes}
     prepared = [(notebook, _prepared(notebook, parameters)) for notebook in wanted]

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from notebook_runs import SITE, chapters, executed, rollout, statuses
 
-from runbook import secrets
 from runbook.errors import LockHeld, ParameterError
 from runbook.outcomes import Outcome
 from runbook.remote.modes import Mode
@@ -149,8 +148,7 @@ def test_a_kernel_that_does_not_start_is_recorded_as_that(tmp_path: Path, monkey
 def test_secrets_that_a_cell_prints_are_masked_in_all_that_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REHEARSAL_SECRET", "a-secret-for-a-cell")
-    secrets.SecretReference("env:REHEARSAL_SECRET").resolve()
+    monkeypatch.setenv("REHEARSAL_SECRET", "a-secret-for-a-cell")  # to which site.yml refers
     finished = rollout(tmp_path, "prints_a_secret")
     assert "***" in str(executed(finished, "prints_a_secret").cells)
     for path in finished.folder.iterdir():
