@@ -43,6 +43,7 @@ def printed(
         "UnitFileState=enabled",
         "MainPID=7",
         "ActiveEnterTimestampMonotonic=0",
+        "file=yes",
         *(["ticks=30000", "hertz=100"] if running else []),
         "now=1000000",
         "uptime=1000",
@@ -52,7 +53,7 @@ def printed(
         f"booted={booted}",
         "registered_at=200.5",
         f"touched_at={touched_at}",
-        *(f"file={name} {base64.b64encode(value.encode()).decode()}" for name, value in flags.items() if value),
+        *(f"flag={name} {base64.b64encode(value.encode()).decode()}" for name, value in flags.items() if value),
         "docker=yes",
         f"machine={MACHINE}",
         *([f"refusal={base64.b64encode(refusal.encode()).decode()}"] if refusal else []),
@@ -198,5 +199,5 @@ def test_a_host_that_does_not_answer_is_told(same: Site) -> None:
 
 def test_the_probe_asks_for_all_that_the_forecast_reads(same: Site) -> None:
     probe = probe_of(same)
-    for key in ("work_dir", "latest", "boot", "booted", "registered_at", "touched_at", "file", "machine", "refusal"):
+    for key in ("work_dir", "latest", "boot", "booted", "registered_at", "touched_at", "flag", "machine", "refusal"):
         assert f"{key}=" in probe, key

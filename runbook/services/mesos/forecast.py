@@ -146,14 +146,14 @@ echo "booted=$(cat "$w/meta/boot_id" 2>/dev/null)"
 touched=$(stat -c %.Y {folder} {folder}/* 2>/dev/null | sort -n | tail -n 1)
 echo "touched_at=${{touched:-0}}"
 for f in {folder}/*; do
-  [ -f "$f" ] && echo "file=${{f##*/}} $(base64 < "$f" | tr -d '\\n')"
+  [ -f "$f" ] && echo "flag=${{f##*/}} $(base64 < "$f" | tr -d '\\n')"
 done
 command -v docker >/dev/null 2>&1 && echo docker=yes
 printf 'machine='; ( {machine} ) | tr '\\n' ' '; echo
 systemctl is-active -q {unit} || {{
   printf 'refusal='
-  journalctl -q -o cat --no-pager -n 600 _SYSTEMD_UNIT={unit}.service + SYSLOG_IDENTIFIER={unit} 2>/dev/null |
-    base64 | tr -d '\\n'; echo
+  journalctl -q -o cat --no-pager -n 2000 _SYSTEMD_UNIT={unit}.service + SYSLOG_IDENTIFIER={unit} 2>/dev/null |
+    sed -n '/Incompatible [a-z]* info detected/,$p' | tail -n 400 | base64 | tr -d '\\n'; echo
 }}
 exit 0
 """
@@ -174,7 +174,7 @@ def forecast(site: Site, host: HostParameters, output: Output, state: State | No
     present = facts(output.stdout)
     docker, work_dir = "docker" in present, present["work_dir"]
     files = {
-        name: _decoded(text).strip() for name, text in (line.split(" ", 1) for line in values(output.stdout, "file"))
+        name: _decoded(text).strip() for name, text in (line.split(" ", 1) for line in values(output.stdout, "flag"))
     }
     wanted_flags = slave_flags(site, host, docker=docker)
     flags = {name: text for name, text in {**files, **wanted_flags}.items() if text is not None}
