@@ -7,14 +7,13 @@ through `lab.exec`, which does not go over SSH: what the runbook did is judged b
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from asking import Ask
 
 from runbook import lab as labs
 from runbook.lab import Lab, Node
-
-Ask = Callable[[Node, str], str]
 
 
 @pytest.fixture(scope="session")

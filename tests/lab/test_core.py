@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Ask
+from asking import Ask
 
 from runbook.errors import ApplyFailed, BecomeFailed, HostKeyChanged, HostTimeout, StepFailed
 from runbook.lab import Lab, Node

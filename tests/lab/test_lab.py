@@ -11,7 +11,7 @@ from pathlib import Path
 
 import paramiko
 import pytest
-from conftest import Ask
+from asking import Ask
 
 from runbook import lab as labs
 from runbook.errors import LabError

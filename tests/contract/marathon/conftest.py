@@ -11,21 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from daemons import Mesos
-from marathons import Asked, Marathons
-
-
-@dataclass(frozen=True)
-class Contract:
-    """The Marathon under test: its leader, a standby where there is one, and how many slaves it has at least."""
-
-    leader: Asked
-    standby: Asked | None
-    slaves: int
+from marathons import Asked, Contract, Marathons
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -174,3 +175,12 @@ def address(task: Json) -> str:
 def fresh(text: str) -> str:
     """An id that no other app has."""
     return f"/contract-{time.time_ns()}-{text}"
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The Marathon under test: its leader, a standby where there is one, and how many slaves it has at least."""
+
+    leader: Asked
+    standby: Asked | None
+    slaves: int

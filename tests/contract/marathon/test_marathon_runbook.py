@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Contract
 from daemons import eventually
-from marathons import SERVE, SLEEP, Asked, Marathons, fresh
+from marathons import SERVE, SLEEP, Asked, Contract, Marathons, fresh
 
 from runbook.errors import AppExists, AppInvalid, AppLocked, DeploymentFailed, NotFound, RequestMalformed
 from runbook.services.marathon import (

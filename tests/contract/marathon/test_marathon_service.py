@@ -6,9 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Contract
 from daemons import eventually
-from marathons import SLEEP, Asked, fresh
+from marathons import SLEEP, Asked, Contract, fresh
 
 Json = dict[str, Any]
 

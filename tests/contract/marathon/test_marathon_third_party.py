@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Contract
 from daemons import eventually
 from marathon import MarathonApp, MarathonClient, NotFoundError
 from marathon.exceptions import ConflictError, MarathonHttpError
 from marathon.models.app import MarathonHealthCheck, MarathonUpgradeStrategy
 from marathon.models.container import MarathonContainer
 from marathon.models.events import MarathonDeploymentSuccess, MarathonEvent, MarathonStatusUpdateEvent
-from marathons import SERVER, Asked, fresh
+from marathons import SERVER, Asked, Contract, fresh
 
 
 @pytest.fixture

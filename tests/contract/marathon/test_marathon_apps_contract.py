@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Contract
 from daemons import eventually
-from marathons import SERVE, SLEEP, Asked, address, fresh
+from marathons import SERVE, SLEEP, Asked, Contract, address, fresh
 
 Json = dict[str, Any]
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")

@@ -19,7 +19,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from conftest import Ask
+from asking import Ask
 from kazoo.client import KazooClient, KazooState
 
 from runbook import preflight

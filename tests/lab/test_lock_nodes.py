@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Ask
+from asking import Ask
 from kazoo.client import KazooClient
 
 from runbook.errors import LockHeld
