@@ -1,0 +1,75 @@
+"""A C SSH client with the core's own scripts, near what sshd itself costs: `python -m benchmarks.run_libssh2 FLEET`.
+
+It plans nothing: it sends each host's probe, and the changes of a bare host where the answer lacks a desired line.
+Host keys are compared with known_hosts, as the core does. Prints the number of hosts that were changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from ssh2.session import Session
+
+from benchmarks.fleet import Fleet
+
+POOL = 32  # as the core's
+
+
+def main() -> None:
+    fleet = Fleet.read(sys.argv[1])
+    scripts = json.loads((fleet.folder / "scripts.json").read_text())
+    keys = {}
+    for line in fleet.known_hosts.read_text().splitlines():
+        name, _, key = line.split()
+        keys[name] = base64.b64decode(key)
+
+    def converge(address: str) -> bool:
+        with socket.create_connection((address, fleet.port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            session = Session()
+            session.handshake(connection)
+            shown, _ = session.hostkey()
+            if shown != keys[f"[{address}]:{fleet.port}"]:
+                raise SystemExit(f"{address} shows an unknown host key")
+            session.userauth_publickey_fromfile(fleet.user, str(fleet.key))
+            wanted = scripts[address]
+            if wanted["desired"] <= set(execute(session, wanted["probe"])):
+                changed = False
+            else:
+                execute(session, wanted["change"])
+                changed = True
+            session.disconnect()
+            return changed
+
+    for host in scripts.values():
+        host["desired"] = set(host["desired"])
+    with ThreadPoolExecutor(POOL) as pool:
+        print(sum(pool.map(converge, fleet.hosts.values())))
+
+
+def execute(session: Session, script: str) -> list[str]:
+    """The lines that a script prints on standard output."""
+    channel = session.open_session()
+    channel.execute("/bin/sh -s")
+    channel.write(script.encode())
+    channel.send_eof()
+    chunks = []
+    while True:
+        size, chunk = channel.read(1 << 16)
+        if size <= 0:
+            break
+        chunks.append(chunk)
+    channel.wait_eof()
+    channel.close()
+    channel.wait_closed()
+    if channel.get_exit_status():
+        raise SystemExit(f"a script ended with status {channel.get_exit_status()}")
+    return b"".join(chunks).decode().splitlines()
+
+
+if __name__ == "__main__":
+    main()
