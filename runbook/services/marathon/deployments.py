@@ -29,9 +29,10 @@ INTERVAL = 0.5  # seconds between two looks
 class Progress:
     """How far a deployment is. `step` of `steps` counts from 1; `action` is what Marathon does in it.
 
-    `running`, `healthy` and `staging` count tasks of the wanted definition, `old` those of earlier ones. `healthy` is
-    None where the app has no health checks. `waiting` are the tasks that no slave was found for, `delay` the seconds
-    until the next attempt after failures, and `failure` the last one since the deployment began.
+    `running`, `healthy` and `staging` count tasks of the wanted definition, `old` those of earlier ones, or of an app
+    that is deleted (`instances` is None then). `healthy` is None where the app has no health checks. `waiting` are the
+    tasks that no slave was found for, `delay` the seconds until the next attempt after failures, and `failure` the last
+    one since the deployment began.
     """
 
     app_id: str
@@ -39,7 +40,7 @@ class Progress:
     step: int = 0
     steps: int = 0
     action: str = ""
-    instances: int = 0
+    instances: int | None = None
     running: int = 0
     healthy: int | None = None
     staging: int = 0
@@ -52,6 +53,8 @@ class Progress:
 
     def __str__(self) -> str:
         where = "done" if self.done else f"step {self.step}/{self.steps} {self.action}" if self.steps else "beginning"
+        if self.instances is None:
+            return f"{where}: {self.old} tasks left" if self.steps or self.done else where
         parts = [f"{self.running} of {self.instances} running"]
         parts += [] if self.healthy is None else [f"{self.healthy} healthy"]
         counts = {"staging": self.staging, "of earlier versions": self.old, "waiting": self.waiting}
