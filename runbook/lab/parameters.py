@@ -20,13 +20,10 @@ MEMBERS = 3
 
 EVERYWHERE = ["mesos_slave", "docker"]
 MEMBER = ["zookeeper", "mesos_master", "mesos_slave", "marathon", "docker"]
-FIRST = [*MEMBER, "registry", "registry_web"]
 
 
 def roles(position: int) -> list[str]:
-    """Roles of the node at `position`, from 1."""
-    if position == 1:
-        return FIRST
+    """Roles of the node at `position`, from 1. None is a registry: the lab has no image of one."""
     return MEMBER if position <= MEMBERS else EVERYWHERE
 
 

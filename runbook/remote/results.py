@@ -120,12 +120,11 @@ class ApplyResult:
         from rich.text import Text
 
         table = Table(title=self.heading(), title_justify="left", show_edge=False, pad_edge=False)
-        table.add_column("host")
-        for step in self.steps:
-            table.add_column(step, overflow="fold")
-        for host in self.hosts:
-            cells = {one.step: one for one in self.results if one.host == host}
-            table.add_row(host, *(self._cell(cells.get(step)) for step in self.steps))
+        head, rows = self._grid()
+        for name in head:
+            table.add_column(name, overflow="fold")
+        for name, cells in rows:
+            table.add_row(name, *map(self._cell, cells))
         yield table
         for hosts, result in self._alike():
             yield Text(f"\n{', '.join(hosts)}: {result.step}: {result.summary}", style="bold")
@@ -141,6 +140,14 @@ class ApplyResult:
         for group in groups.values():
             yield [result.host for result in group], group[0]
 
+    def _grid(self) -> tuple[list[str], list[tuple[str, list[StepResult | None]]]]:
+        """The table's head and its rows: a row a host, but a row a step where there are more steps than hosts."""
+        cells = {(one.host, one.step): one for one in self.results}
+        hosts, steps = self.hosts, self.steps
+        if len(steps) > len(hosts):
+            return ["step", *hosts], [(step, [cells.get((host, step)) for host in hosts]) for step in steps]
+        return ["host", *steps], [(host, [cells.get((host, step)) for step in steps]) for host in hosts]
+
     @staticmethod
     def _cell(result: StepResult | None) -> Text:
         from rich.text import Text
@@ -151,14 +158,12 @@ class ApplyResult:
         return Text(f"{mark} {result.status.value}", style=style)
 
     def _repr_html_(self) -> str:
-        steps = self.steps
-        head = "".join(f"<th>{html.escape(step)}</th>" for step in ["host", *steps])
-        lines = []
-        for host in self.hosts:
-            cells = {one.step: one for one in self.results if one.host == host}
-            lines.append(
-                f"<tr><th>{html.escape(host)}</th>" + "".join(_td(cells.get(step)) for step in steps) + "</tr>"
-            )
+        names, rows = self._grid()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        lines = [
+            f'<tr><th style="text-align:left">{html.escape(name)}</th>{"".join(map(_td, cells))}</tr>'
+            for name, cells in rows
+        ]
         return (
             f'<div class="runbook-result"><p><b>{html.escape(self.heading())}</b></p>'
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
