@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_host import PRESENT, LocalHost
+from local_host import ME, MY_GROUP, PRESENT, LocalHost
 from mesos_site import site
 
 from runbook.errors import StepFailed
@@ -29,6 +29,7 @@ from runbook.services.mesos.steps import (
     NoLeftovers,
     Quorum,
     Release,
+    WorkDir,
     identity,
     install,
     master_service,
@@ -183,6 +184,24 @@ def test_the_quorums_probe_knows_what_has_run_and_what_runs(host: LocalHost, tmp
         (tmp_path / "pid").write_text(str(master.pid))
         assert facts(host.probe(step))["quorum"] == "2"
         master.kill()
+
+
+def test_a_masters_work_dir_moves_only_with_its_replica_of_the_log(host: LocalHost, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (tmp_path / "etc/mesos-master").mkdir(parents=True)
+    (tmp_path / "etc/mesos-master/work_dir").write_text(f"{old}\n")
+    step = Rooted(WorkDir("/etc/mesos-master/work_dir", f"{new}\n", owner=ME, group=MY_GROUP), tmp_path)
+    assert host.plan(step) is not None  # it never ran
+
+    (old / "replicated_log").mkdir(parents=True)
+    with pytest.raises(
+        StepFailed, match=rf"(?s)replica of the registry's log lies in {old}.*mv {old}/replicated_log {new}/"
+    ):
+        host.plan(step)
+
+    new.mkdir()
+    (old / "replicated_log").rename(new / "replicated_log")
+    assert host.plan(step) is not None
 
 
 # 2.2.4 and 2.2.5: where a master is and how it is reached

@@ -365,6 +365,34 @@ class Quorum(File):
         return change and replace(change, gate=QUORUM, consequence=consequence)
 
 
+@dataclass(frozen=True)
+class WorkDir(File):
+    """Where a master keeps its replica of the registry's log. It moves only together with the replica.
+
+    A master that starts in an empty folder must first get the log from a quorum of the others; where two of three do so
+    at a time, there is none ('The Mesos Replicated Log' of its documentation).
+    """
+
+    def probe(self) -> str:
+        wanted = quote(f"{self._bytes.decode().strip()}/replicated_log")
+        return (
+            f'{super().probe()}has=$(head -n 1 {quote(self.path)} 2>/dev/null)\necho "has=$has"\n'
+            f'if [ -n "$has" ] && [ -d "$has/replicated_log" ] && ! [ -d {wanted} ]; then echo moves=yes; '
+            "else echo moves=no; fi\n"
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        change, present = super().plan(state, pending), facts(state)
+        if change is not None and change.content is not None and present["moves"] == "yes":
+            there, wanted = present["has"], self._bytes.decode().strip()
+            raise StepFailed(
+                f"{self.path} is to say {wanted}, but this master's replica of the registry's log lies in {there}",
+                f"take one master after the other: systemctl stop {MASTER}; mv {there}/replicated_log {wanted}/; "
+                "then run again",
+            )
+        return change
+
+
 # `flags` are the arguments of a unit's main process, one a line; nothing where it does not run.
 _MAIN_PROCESS = """\
 pid=$(systemctl show -p MainPID {unit} 2>/dev/null | sed -n 's/^MainPID=//p')
@@ -388,7 +416,7 @@ def master_settings(site: Site) -> tuple[Step, ...]:
         *zookeeper.connection_file(site),
         _defaults(MASTER, PORT=str(master.port), ZK="`cat /etc/mesos/zk`"),
         _defaults("mesos", LOGS=quote(master.log_dir)),
-        File(f"/etc/{MASTER}/work_dir", f"{master.work_dir}\n"),
+        WorkDir(f"/etc/{MASTER}/work_dir", f"{master.work_dir}\n"),
         File(cluster, f"{site.mesos.cluster}\n") if site.mesos.cluster else Absent(cluster),
     )
 
