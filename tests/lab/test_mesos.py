@@ -334,7 +334,8 @@ def test_ports_that_cost_tasks_are_foreseen_gated_and_changed(
     framework, slave_id = tasks
     node = lab.nodes[0]
     file = changed(lab, tmp_path, slave={"ports": "[8401-8599,8601-9000]"})
-    look = "cat /etc/mesos-slave/resources; readlink /var/lib/mesos/meta/slaves/latest; systemctl show -p MainPID mesos-slave"
+    latest = "readlink /var/lib/mesos/meta/slaves/latest"
+    look = f"cat /etc/mesos-slave/resources; {latest}; systemctl show -p MainPID mesos-slave"
     before = [ask(one, look) for one in lab.nodes]
     log = ask(node, "ls /var/lib/mesos/replicated_log")
 
