@@ -11,6 +11,7 @@ import json
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ssh2.session import Session
 
@@ -30,25 +31,26 @@ def main() -> None:
     def converge(address: str) -> bool:
         with socket.create_connection((address, fleet.port)) as connection:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            session = Session()
-            session.handshake(connection)
-            shown, _ = session.hostkey()
-            if shown != keys[f"[{address}]:{fleet.port}"]:
-                raise SystemExit(f"{address} shows an unknown host key")
-            session.userauth_publickey_fromfile(fleet.user, str(fleet.key))
-            wanted = scripts[address]
-            if wanted["desired"] <= set(execute(session, wanted["probe"])):
-                changed = False
-            else:
-                execute(session, wanted["change"])
-                changed = True
-            session.disconnect()
-            return changed
+            # libssh2 sets the socket's mode once more when a session ends: this must be before the socket is closed, as
+            # its descriptor may be another connection's afterwards. So the session is known to `on` alone.
+            return on(connection, fleet, keys[f"[{address}]:{fleet.port}"], scripts[address])
 
-    for host in scripts.values():
-        host["desired"] = set(host["desired"])
     with ThreadPoolExecutor(POOL) as pool:
         print(sum(pool.map(converge, fleet.hosts.values())))
+
+
+def on(connection: socket.socket, fleet: Fleet, key: bytes, scripts: dict[str, Any]) -> bool:
+    """Bring the host at the other end to the desired state; whether it was changed."""
+    session = Session()
+    session.handshake(connection)
+    if session.hostkey()[0] != key:
+        raise SystemExit(f"{connection.getpeername()} shows an unknown host key")
+    session.userauth_publickey_fromfile(fleet.user, str(fleet.key))
+    changed = not set(scripts["desired"]) <= set(execute(session, scripts["probe"]))
+    if changed:
+        execute(session, scripts["change"])
+    session.disconnect()
+    return changed
 
 
 def execute(session: Session, script: str) -> list[str]:
