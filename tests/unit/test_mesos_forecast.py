@@ -11,7 +11,7 @@ from mesos_site import site
 
 from runbook.errors import HostUnreachable
 from runbook.remote.hosts import Output
-from runbook.services.mesos.forecast import Forecast, forecast, probe_of, table
+from runbook.services.mesos.forecast import Forecast, forecast, probe_of, running_tasks, table
 from runbook.services.mesos.steps import slave_flags
 from runbook.site import Site
 
@@ -62,7 +62,7 @@ def printed(
 
 
 def foresee(site: Site, output: Output, state: Any = None, leader: Any = LEADER) -> Forecast:
-    return forecast(site, site.hosts[0], output, state, leader)
+    return forecast(site, site.hosts[0], output, state, None if leader is None else running_tasks(leader))
 
 
 def moved(state: Any, slave_id: str = ID) -> Any:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pandas as pd
 
 from runbook.errors import RunbookError
-from runbook.remote.hosts import Hosts, Output
+from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import Facts, facts, quote
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import MesosSlave, State
@@ -104,23 +104,37 @@ def table(forecasts: Iterable[Forecast]) -> Table:
 
 def forecasts(site: Site, hosts: Hosts) -> dict[str, Forecast]:
     """What is foreseen of each of these hosts, by name. Asks the hosts, their slaves and the leader; raises nothing."""
-    registrations = Registrations.ask(site)
+    leader = Registrations.ask(site).state
+    tasks = None if leader is None else running_tasks(leader)
     answers = hosts.run(probe_of(site))
-    found = {}
-    for host in hosts:
-        output = answers[host.name]
-        state = slave_state(site, host) if output.ok and _runs(facts(output.stdout)) else None
-        found[host.name] = forecast(site, host, output, state, registrations.state)
-    return found
+    running = [host for host in hosts if answers[host.name].ok and _runs(facts(answers[host.name].stdout))]
+    states = slave_states(site, running)
+    return {host.name: forecast(site, host, answers[host.name], states.get(host.name), tasks) for host in hosts}
 
 
-def slave_state(site: Site, host: HostParameters) -> State | None:
-    """What the slave on a host says of itself; None where it does not."""
+def slave_states(site: Site, hosts: Sequence[HostParameters]) -> dict[str, State]:
+    """What the slaves on these hosts say of themselves, by host, all asked at once; without those that say nothing."""
+    with ThreadPoolExecutor(max_workers=POOL, thread_name_prefix="slave") as pool:
+        answers = pool.map(lambda host: (host.name, _slave_state(site, host)), hosts)
+        return {name: state for name, state in answers if state is not None}
+
+
+def _slave_state(site: Site, host: HostParameters) -> State | None:
     with MesosSlave(f"http://{ip_of(host)}:{site.mesos.slave.port}", name=host.name) as slave:
         try:
             return slave.state()
         except RunbookError:
             return None  # the other sources are asked then
+
+
+def running_tasks(leader: State) -> dict[str, tuple[str, ...]]:
+    """The tasks that run on each slave, by its id, each in a few words."""
+    live = tasks_table(leader).query("live").sort_values("id")
+    running: dict[str, list[str]] = {}
+    for task in live.to_dict("records"):
+        framework = task["framework_id"] if pd.isna(task["framework"]) else task["framework"]
+        running.setdefault(task["slave_id"], []).append(f"{task['id']} ({task['state']}, {framework})")
+    return {slave_id: tuple(tasks) for slave_id, tasks in running.items()}
 
 
 def probe_of(site: Site) -> str:
@@ -163,11 +177,17 @@ def _runs(present: Facts) -> bool:
     return present.get("ActiveState") == "active"
 
 
-def forecast(site: Site, host: HostParameters, output: Output, state: State | None, leader: State | None) -> Forecast:
+def forecast(
+    site: Site,
+    host: HostParameters,
+    output: Output,
+    state: State | None,
+    tasks: Mapping[str, tuple[str, ...]] | None,
+) -> Forecast:
     """What is foreseen of one host's slave.
 
-    `output`: what `probe_of` printed there; `state`: what the slave says of itself, None where it does not; `leader`:
-    the leader's state, None where there is none.
+    `output`: what `probe_of` printed there; `state`: what the slave says of itself, None where it does not; `tasks`:
+    what runs on each slave (`running_tasks`), None where no leader tells.
     """
     if not output.ok:
         return Forecast(host.name, problem=output.error.message if output.error else output.stderr.strip())
@@ -186,7 +206,8 @@ def forecast(site: Site, host: HostParameters, output: Output, state: State | No
     slave_id = present["latest"]
     if present["booted"] != present["boot"] and _version(site) < ID_SURVIVES_BOOT:
         slave_id = ""  # it starts afresh after a boot, whatever it registered with
-    basis = Forecast(host.name, slave_id, restarts, work_dir=work_dir, docker=docker, tasks=_tasks(leader, slave_id))
+    lost = () if not slave_id else None if tasks is None else tasks.get(slave_id, ())
+    basis = Forecast(host.name, slave_id, restarts, work_dir=work_dir, docker=docker, tasks=lost)
     if not slave_id:
         return basis
     machine = Machine.parse(present["machine"])
@@ -210,20 +231,6 @@ def _stored(
     if float(present["touched_at"]) < float(present["registered_at"]):
         return replace(SlaveInfo.wanted(files, machine), id=slave_id), "its files, older than its registration"
     return None, ""
-
-
-def _tasks(leader: State | None, slave_id: str) -> tuple[str, ...] | None:
-    """The tasks that a slave runs, each in a few words."""
-    if not slave_id:
-        return ()
-    if leader is None:
-        return None
-    live = tasks_table(leader, slave_id=slave_id).query("live")
-    return tuple(f"{task['id']} ({task['state']}, {_of(task)})" for task in live.sort_values("id").to_dict("records"))
-
-
-def _of(task: Mapping[Any, Any]) -> str:
-    return str(task["framework_id"] if pd.isna(task["framework"]) else task["framework"])
 
 
 def _version(site: Site) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -167,23 +167,31 @@ def offered(site: Site, hosts: Hosts) -> Evidence:
         assert registrations.problem is not None
         return Evidence(False, registrations.problem.message, remedy=registrations.problem.remedy)
     wanted = Ranges(site.mesos.slave.ports.spans)
+    states = forecast.slave_states(site, tuple(hosts))
     rows = []
     for host in hosts:
-        entry = registrations.entries.get(host.name)
+        entry, state = registrations.entries.get(host.name), states.get(host.name)
         if entry is None:
-            rows.append((host.name, "", "", "not registered"))
+            rows.append((host.name, "", "", "✗ not registered"))
             continue
         ports = Ranges.parse(entry["resources"].get("ports"))
         found = [] if ports == wanted else [f"✗ it offers {ports} and should offer {wanted}"]
-        state = forecast.slave_state(site, host)
         flags = state["flags"] if state is not None else {}
-        if state is None:
-            found.append(f"⚠ port {site.mesos.slave.port} does not answer here: its flags are not known")
-        else:
-            warnings = slave_findings(flags, ports=ports, open_ports=Ranges(site.open_ports.spans))
-            found += [f"⚠ {finding.what}: {finding.remedy}" for finding in warnings]
+        found += (
+            _warnings(site, flags, ports) if flags else [f"⚠ its port {site.mesos.slave.port} does not answer here"]
+        )
         rows.append((host.name, str(ports), flags.get("containerizers", ""), "\n".join(found) or "✓"))
     table = pd.DataFrame(rows, columns=["host", "ports", "containerizers", "findings"])
-    wrong = [host for host, _, _, found in rows if "✗" in found or found == "not registered"]
+    wrong = [host for host, _, _, found in rows if "✗" in found]
     text = f"{', '.join(wrong)}: see the table" if wrong else f"{len(rows)} slaves offer {wanted}"
     return Evidence(not wrong, text, table, "run 3.2 again: it writes the files and restarts the slave")
+
+
+def _warnings(site: Site, flags: Mapping[str, str], ports: Ranges) -> Iterator[str]:
+    """What will fail on a slave with these flags."""
+    containerizers = site.mesos.slave.containerizers
+    if "docker" in containerizers.split(",") and "docker" not in flags.get("containerizers", "mesos").split(","):
+        yield "⚠ it runs no Docker tasks yet: it gets that containerizer once Docker is installed (chapter 5)"
+        flags = {**flags, "containerizers": containerizers}
+    for finding in slave_findings(flags, ports=ports, open_ports=Ranges(site.open_ports.spans)):
+        yield f"⚠ {finding.what}: {finding.remedy}"
