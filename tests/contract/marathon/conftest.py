@@ -10,29 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from daemons import Mesos
-from marathons import Asked, Contract, Marathons
-
-
-@contextmanager
-def doubles(zookeeper: str, folder: Path, slaves: int) -> Iterator[Marathons]:
-    """A master and some slaves, and Marathons to be started over them."""
-    with Mesos(zookeeper, folder) as mesos:
-        mesos.master()
-        for number in range(1, slaves + 1):
-            ports = f"[{20000 + number * 1000}-{20100 + number * 1000}]"
-            mesos.slave(
-                f"--hostname=127.0.0.{number}",
-                f"--attributes=rack:r{number % 2}",
-                resources=f"cpus:1;mem:512;ports:{ports}",
-            )
-        mesos.registered(slaves)
-        with Marathons(mesos) as marathons:
-            yield marathons
+from marathons import Asked, Contract, Marathons, doubles
 
 
 @pytest.fixture(scope="session")

@@ -126,10 +126,12 @@ class Instance(Asked):
     def text(self) -> str:
         return self.log.read_text(encoding="utf-8")
 
-    def stop(self, number: int = signal.SIGKILL) -> None:
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(number)
-            self.process.wait(SECONDS)
+    def stop(self, number: int = signal.SIGKILL) -> int | None:
+        """End it by a signal; gives its exit status."""
+        if self.process is None:
+            return None
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
 
 
 class Marathons:
@@ -175,6 +177,24 @@ def address(task: Json) -> str:
 def fresh(text: str) -> str:
     """An id that no other app has."""
     return f"/contract-{time.time_ns()}-{text}"
+
+
+@contextmanager
+def doubles(zookeeper: str, folder: Path, slaves: int, masters: int = 1) -> Iterator[Marathons]:
+    """Masters and slaves, and Marathons to be started over them."""
+    with Mesos(zookeeper, folder) as mesos:
+        for _ in range(masters):
+            mesos.master(quorum=masters // 2 + 1)
+        for number in range(1, slaves + 1):
+            ports = f"[{20000 + number * 1000}-{20100 + number * 1000}]"
+            mesos.slave(
+                f"--hostname=127.0.0.{number}",
+                f"--attributes=rack:r{number % 2}",
+                resources=f"cpus:1;mem:512;ports:{ports}",
+            )
+        mesos.registered(slaves)
+        with Marathons(mesos) as marathons:
+            yield marathons
 
 
 @dataclass(frozen=True)

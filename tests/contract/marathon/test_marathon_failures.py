@@ -9,13 +9,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from daemons import eventually, free_port
 from kazoo.client import KazooClient
-from marathons import SERVE, SLEEP, Asked, Instance, Marathons, address
+from marathons import SERVE, SLEEP, Asked, Instance, Marathons, address, doubles
 
 Json = dict[str, Any]
 
@@ -63,8 +64,8 @@ def answer_of(instance: Instance, path: str = "/v2/apps") -> requests.Response:
     return found[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_another_instance_goes_on_with_the_same_tasks(marathons: Marathons, number: int) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)])
+def test_another_instance_goes_on_with_the_same_tasks(marathons: Marathons, number: int, status: int) -> None:
     for _ in range(3):
         marathons.instance()
     leader = marathons.leader()
@@ -72,7 +73,7 @@ def test_another_instance_goes_on_with_the_same_tasks(marathons: Marathons, numb
     leader.ask("POST", "/v2/apps", {"id": "/waits", "cmd": "sleep 1000", "cpus": 100})
     framework, before = leader.get("/v2/info")["frameworkId"], leader.tasks("/stays")
     (deployment,) = leader.get("/v2/deployments")
-    leader.stop(number)
+    assert leader.stop(number) == status
     survivor = next(one for one in marathons.instances if one is not leader)
     eventually(lambda: survivor.ask("GET", "/v2/leader").ok, "another one leads")
     now = marathons.leader()
@@ -180,19 +181,19 @@ def test_the_tasks_of_a_lost_slave_move(marathons: Marathons) -> None:
     assert marathon.app("/moves")["lastTaskFailure"]["state"] == "TASK_LOST"
 
 
-def test_marathon_follows_the_leading_master(marathons: Marathons) -> None:
-    marathon = marathons.instance()
-    marathons.leader()
-    marathon.deploy({"id": "/stays", **SLEEP})
-    before = ids(marathon, "/stays")
-    old = marathons.mesos.leader()
-    marathons.mesos.master()
-    old.signal(signal.SIGTERM)
-    old.ends()
-    marathons.mesos.registered(2, seconds=60)
-    marathon.ask("PUT", "/v2/apps/stays", {"instances": 2})
-    marathon.quiet(60)
-    assert before < ids(marathon, "/stays")
+def test_marathon_follows_the_leading_master(zookeeper_for_doubles: str, tmp_path: Path) -> None:
+    with doubles(zookeeper_for_doubles, tmp_path, slaves=1, masters=3) as marathons:
+        marathon = marathons.instance()
+        marathons.leader()
+        marathon.deploy({"id": "/stays", **SLEEP})
+        before = ids(marathon, "/stays")
+        old = marathons.mesos.leader()
+        old.signal(signal.SIGTERM)
+        old.ends()
+        marathons.mesos.registered(1, seconds=60)
+        marathon.ask("PUT", "/v2/apps/stays", {"instances": 2})
+        marathon.quiet(60)
+        assert before < ids(marathon, "/stays")
 
 
 def test_a_task_that_it_does_not_know_is_killed(marathons: Marathons) -> None:

@@ -1,6 +1,7 @@
 """The program: it stands for election, answers while it leads, and passes requests on while another one does."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -46,6 +47,7 @@ class Daemon:
         self._over.wait()
         self._lead(False)
         self._zookeeper.stop()
+        os._exit(0)  # a health check may still wait for its answer
 
     def _end(self, number: int, frame: types.FrameType | None) -> None:
         self._over.set()
@@ -83,6 +85,12 @@ class Daemon:
         return jetty_error(503, request.path, "Could not determine the current leader")
 
 
+def _die(failure: threading.ExceptHookArgs) -> None:
+    """End with a thread that failed: without it the rest would only seem to work."""
+    threading.__excepthook__(failure)
+    os._exit(1)
+
+
 def main() -> None:
     """The program marathon; takes its command line from `sys.argv`."""
     flags = flag_tables.load()
@@ -96,4 +104,5 @@ def main() -> None:
         daemon = Daemon(flags)
     except (ValueError, OSError) as error:
         sys.exit(f"Failed to start: {error}")
+    threading.excepthook = _die
     daemon.run()

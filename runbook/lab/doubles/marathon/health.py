@@ -28,7 +28,7 @@ class HealthChecker(threading.Thread):
                 with self._scheduler.lock:
                     for task, check, health in list(self._due()):
                         health.next_due = time.monotonic() + max(check["intervalSeconds"], 0.5)
-                        pool.submit(self._check, task, check, health)
+                        pool.submit(self._check, task, check, health).add_done_callback(lambda done: done.result())
                     self._scheduler.lock.wait(PACE)
 
     def _due(self) -> Iterator[tuple[Task, Json, Health]]:

@@ -6,8 +6,8 @@
 import json
 import logging
 import threading
-from collections.abc import Callable
-from http.client import HTTPConnection, HTTPException
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,7 +72,7 @@ class Driver(threading.Thread):
             if master := self._masters.leader():
                 try:
                     self._subscribe(master)
-                except (OSError, HTTPException, ValueError) as error:
+                except (OSError, HTTPException) as error:
                     log.warning("Lost the connection to the master %s: %r", master, error)
             self._stopped.wait(PAUSE)
 
@@ -121,8 +121,9 @@ class Driver(threading.Thread):
                 log.warning("The master %s answered %d to SUBSCRIBE: %s", master, answer.status, said)
                 return
             self._master, self._stream_id = master, answer.headers["Mesos-Stream-Id"]
-            while not self._stopped.is_set() and (length := answer.readline()):
-                event = json.loads(answer.read(int(length)))
+            for event in _records(answer):
+                if self._stopped.is_set():
+                    return
                 if event["type"] == "SUBSCRIBED":
                     self._framework_id = event["subscribed"]["framework_id"]
                 self._handle(event)
@@ -136,3 +137,13 @@ class Driver(threading.Thread):
             "Accept": "application/json",
             **{name.replace("_", "-"): value for name, value in more.items()},
         }
+
+
+def _records(answer: HTTPResponse) -> Iterator[Json]:
+    """The events of a stream in RecordIO: the length of each in decimal, a newline, its JSON."""
+    while length := answer.readline():
+        try:
+            event = json.loads(answer.read(int(length)))
+        except ValueError as error:
+            raise HTTPException(f"not a record: {error}") from error
+        yield event

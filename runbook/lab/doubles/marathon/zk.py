@@ -112,8 +112,8 @@ class Election(threading.Thread):
     def _show(self, leader: str | None, leads: bool) -> None:
         self.leader = leader
         if leads != self._leads:
-            self._leads = leads
             self._changed(leads)
+            self._leads = leads
 
 
 class Store:
