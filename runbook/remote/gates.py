@@ -1,7 +1,8 @@
 """Gates: questions asked before what can hurt others.
 
-A gate is answered by `--yes`, by an approval listed in the parameters, or, in JupyterLab, by a button. Where nobody
-can answer, it is refused, and nothing that it guards is done.
+A gate is answered by `--yes`, by an approval listed in the parameters, or, in a notebook that somebody runs, by a
+button (by a typed word, where the frontend cannot deliver a button's press). Where nobody can answer, it is refused,
+and nothing that it guards is done.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 BUTTON_DEADLINE = 600.0
 """Seconds that a gate's button waits for somebody."""
+SUBSHELL_DEADLINE = 5.0
+"""Seconds in which a frontend that shows a widget opens the subshell for its messages."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ class Approval:
         emit(event="gate", name=name, question=question, answer="approved" if answer else "refused", by=answer or "")
         if answer is None:
             shown = "" if evidence is None or evidence.empty else f"\n{evidence.to_string(index=False)}"
-            raise GateRefused(
-                f"the gate '{name}' was not opened: {question}{shown}",
-                f"run with --yes, or list '{name}' under approvals in the parameters, once you have read what it does",
-            )
+            remedy = f"run with --yes, or list '{name}' under approvals in the parameters, once you know what it does"
+            if is_interactive():
+                remedy = "nothing behind it was done; run the cell again to be asked again"
+            raise GateRefused(f"the gate '{name}' was not opened: {question}{shown}", remedy)
         return answer
 
     def _answer(self, name: str, question: str, evidence: pd.DataFrame | None) -> str | None:
@@ -55,10 +58,11 @@ class Approval:
 
 
 def _button(name: str, question: str, evidence: pd.DataFrame | None) -> str | None:
-    """Show two buttons and wait for one of them.
+    """Show two buttons and wait for one of them; returns by what the gate was opened.
 
-    The cell is still running while they are pressed: JupyterLab sends a widget's messages to a subshell of the
-    kernel, so that they arrive (JupyterLab 4.4, ipykernel 7; jupyter-client's messaging protocol 5.5).
+    Their cell is still running when they are pressed. JupyterLab sends what a widget says to a subshell of the kernel,
+    which is free to hear it (JupyterLab 4.4, ipykernel 7, Jupyter's messaging protocol 5.5). Where there is no
+    subshell, the answer is typed: standard input has a channel of its own.
     """
     import ipywidgets
     from IPython.display import display
@@ -80,6 +84,22 @@ def _button(name: str, question: str, evidence: pd.DataFrame | None) -> str | No
     approve.on_click(press)
     refuse.on_click(press)
     display(ipywidgets.VBox([text, ipywidgets.HBox([approve, refuse])]))
-    answered.wait(BUTTON_DEADLINE)
+    for button in (approve, refuse):
+        # Since 7.4 ipykernel notes from which shell a widget was shown, and hands what it says to that one, which is
+        # busy with this cell. Without the note it goes to the subshell that the frontend names.
+        vars(button.comm).pop("_reply_subshell_id", None)
+    if not answered.wait(SUBSHELL_DEADLINE):
+        if _subshells():
+            answered.wait(BUTTON_DEADLINE)
+        elif input(f"This frontend cannot press buttons of a cell that runs. Type {name} to approve: ") == name:
+            answer[0] = "typed"
     approve.disabled = refuse.disabled = True
     return answer[0]
+
+
+def _subshells() -> bool:
+    """Whether this kernel has subshells, as JupyterLab opens one for widgets."""
+    from IPython.core.getipython import get_ipython
+
+    thread = getattr(getattr(get_ipython(), "kernel", None), "shell_channel_thread", None)
+    return thread is not None and bool(thread.manager.list_subshell())

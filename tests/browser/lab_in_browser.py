@@ -51,7 +51,7 @@ class JupyterLab:
     settings: Path
 
     def configure(self, plugin: str, **settings: object) -> None:
-        """Settings of a plugin (`@jupyterlab/apputils-extension:notification`), for pages that are opened from now on."""
+        """Settings of a plugin (as `@jupyterlab/apputils-extension:notification`), for pages opened from now on."""
         extension, _, name = plugin.partition(":")
         path = self.settings / extension / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class JupyterLab:
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
         page.goto(f"{self.url}lab/workspaces/{secrets.token_hex(4)}/tree/{name}?token={self.token}")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)  # in the status bar
         return page
 
 
@@ -114,7 +114,8 @@ def running(folder: Path, **environment: str) -> Iterator[JupyterLab]:
         command, env={**os.environ, **own, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     log: list[str] = []
-    reading = threading.Thread(target=lambda: log.extend(server.stderr or ()), daemon=True)
+    assert server.stderr is not None
+    reading = threading.Thread(target=log.extend, args=(server.stderr,), daemon=True)
     reading.start()
     try:
         lab = JupyterLab(_address(server, log), token, folder / "notebooks", folder / "settings")
@@ -124,6 +125,7 @@ def running(folder: Path, **environment: str) -> Iterator[JupyterLab]:
         server.terminate()
         server.wait(30)
         reading.join()
+        server.stderr.close()
 
 
 def _address(server: subprocess.Popen[str], log: list[str], seconds: float = 90.0) -> str:

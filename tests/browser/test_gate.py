@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from lab_in_browser import JupyterLab, chromium, run_all, running
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=30_000)
 
 SETUP = """
 import pandas as pd
@@ -46,46 +47,45 @@ def page(jupyterlab: JupyterLab, browser: Browser, request: pytest.FixtureReques
     jupyterlab.write(name, [SETUP, ASK, TELL])
     opened = jupyterlab.open(browser, name)
     run_all(opened)
-    opened.get_by_role("button", name="Approve").wait_for(timeout=60_000)
+    opened.get_by_role("button", name="Approve", exact=True).wait_for(timeout=60_000)
     yield opened
     opened.close()
 
 
-def output(page: Page, cell: int) -> str:
-    """What a cell printed, once it did."""
-    text = page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea-output pre").last
-    text.wait_for(timeout=30_000)
-    return text.inner_text()
+def output(page: Page, cell: int) -> Locator:
+    """The last thing that a cell printed."""
+    return page.locator(".jp-Notebook .jp-Cell").nth(cell).locator(".jp-OutputArea-output pre").last
 
 
 def test_an_approved_gate_lets_the_notebook_go_on(page: Page) -> None:
-    assert page.locator(".jp-Notebook-ExecutionIndicator").get_attribute("data-status") == "busy"
-    assert "restart docker on node1" in page.locator(".widget-html").inner_text()
-    assert "3 <containers> end" in page.locator(".widget-html").inner_text()
-    page.get_by_role("button", name="Approve").click()
-    assert output(page, 1) == "opened by button"
-    assert output(page, 2) == "[('restart-docker', 'approved', 'button')]"
-    assert page.get_by_role("button", name="Approve").is_disabled()
-    assert page.get_by_role("button", name="Refuse").is_disabled()
+    question = page.locator(".widget-html")
+    expect(question).to_contain_text("restart docker on node1")
+    expect(question).to_contain_text("3 <containers> end")
+    expect(page.locator(".jp-Notebook .jp-Cell").nth(1).locator(".jp-InputPrompt")).to_have_text("[*]:")  # it runs
+    page.get_by_role("button", name="Approve", exact=True).click()
+    expect(output(page, 1)).to_have_text("opened by button\n")
+    expect(output(page, 2)).to_have_text("[('restart-docker', 'approved', 'button')]\n")
+    expect(page.get_by_role("button", name="Approve", exact=True)).to_be_disabled()
+    expect(page.get_by_role("button", name="Refuse", exact=True)).to_be_disabled()
 
 
 def test_a_refused_gate_stops_the_notebook_and_says_what_to_do(page: Page) -> None:
-    page.get_by_role("button", name="Refuse").click()
-    told = output(page, 1)
-    last = told[told.rindex("GateRefused:") :]
-    assert last.split("\n") == [
+    page.get_by_role("button", name="Refuse", exact=True).click()
+    expect(output(page, 1)).to_contain_text("GateRefused")
+    told = output(page, 1).inner_text().rstrip()
+    assert told[told.rindex("GateRefused:") :].split("\n") == [
         "GateRefused: the gate 'restart-docker' was not opened: restart docker on node1",
         " host        consequence",
         "node1 3 <containers> end",
         "  remedy: nothing behind it was done; run the cell again to be asked again",
     ]
-    assert page.locator(".jp-Notebook .jp-Cell").nth(2).locator(".jp-OutputArea-output").count() == 0
+    expect(output(page, 2)).to_have_count(0)
 
 
 def test_an_interrupted_gate_is_not_opened(page: Page) -> None:
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
-    page.get_by_role("menuitem", name="Interrupt Kernel", exact=True).click()
-    assert "KeyboardInterrupt" in output(page, 1)
+    page.get_by_role("menuitem", name="Interrupt Kernel").click()
+    expect(output(page, 1)).to_contain_text("KeyboardInterrupt")
 
 
 @pytest.fixture
@@ -100,9 +100,8 @@ def without_subshells(jupyterlab: JupyterLab) -> Iterator[None]:
 def test_where_buttons_cannot_be_pressed_the_answer_is_typed(
     without_subshells: None, page: Page, typed: str, printed: str
 ) -> None:
-    field = page.get_by_role("textbox", name="Type restart-docker to approve").or_(page.locator(".jp-Stdin-input"))
-    field.wait_for(timeout=30_000)
-    assert "Type restart-docker to approve:" in page.locator(".jp-Stdin-prompt").inner_text()
+    expect(page.locator(".jp-Stdin-prompt")).to_contain_text("Type restart-docker to approve:")
+    field = page.locator(".jp-Stdin-input")
     field.fill(typed)
     field.press("Enter")
-    assert printed in output(page, 1)
+    expect(output(page, 1)).to_contain_text(printed)
