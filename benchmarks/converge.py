@@ -59,7 +59,7 @@ def main(
             raise BenchmarkError(f"there is no tool {', '.join(unknown)}: choose among {', '.join(known)}")
         versions = {name: version for tool in chosen.values() for name, version in tool.versions().items()}
         with fleet.start(max(*hosts, *growth, 1)) as all_hosts, _progress(console) as tell:
-            compared = _compared(all_hosts, list(chosen.values()), hosts, rounds, once_over, tell)
+            compared, failures = _compared(all_hosts, list(chosen.values()), hosts, rounds, once_over, tell)
             competing = [tool for name, tool in chosen.items() if name in GROWTH_TOOLS]
             grown = _grown(all_hosts, competing, growth, rounds, tell)
     except BenchmarkError as error:
@@ -68,14 +68,15 @@ def main(
     if grown:
         sheets.append(report.growth(grown))
     aims = report.judgements(compared)
+    failed = [failure.splitlines()[0] for failure in failures]
     facts = report.machine(versions)
     for sheet in sheets:
         console.print(sheet)
-    for aim in aims:
-        console.print(aim)
+    for line in (*aims, *failures):
+        console.print(line, markup=False)
     if save:
-        path = RESULTS / f"{facts['date'][:10]}-converge.md"
-        path.write_text(report.page(facts, sheets, aims))
+        path = RESULTS / f"{facts['date'][:16].replace(' ', 'T').replace(':', '')}-converge.md"
+        path.write_text(report.page(facts, sheets, aims, failed))
         console.print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
 
@@ -86,8 +87,10 @@ def _compared(
     rounds: int,
     once_over: float,
     tell: Callable[[str], None],
-) -> list[Run]:
+) -> tuple[list[Run], list[str]]:
+    """What was measured, and what the tools complained of where they failed: such a run is not counted."""
     runs: list[Run] = []
+    failures: list[str] = []
     for count in counts:
         hosts = all_hosts.sized(count)
         for number in range(1, rounds + 1):
@@ -95,8 +98,11 @@ def _compared(
                 if any(run.wall > once_over for run in report.of(runs, tool.title, count, "again")):
                     continue
                 tell(f"{count} hosts, round {number} of {rounds}: {tool.title}")
-                runs += measure.converge(tool, hosts)
-    return runs
+                try:
+                    runs += measure.converge(tool, hosts)
+                except BenchmarkError as error:
+                    failures.append(f"round {number}: {error}")
+    return runs, failures
 
 
 def _grown(

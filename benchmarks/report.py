@@ -146,9 +146,16 @@ def machine(versions: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def page(facts: Mapping[str, str], sheets: Iterable[Sheet], aims: Iterable[str]) -> str:
+def page(facts: Mapping[str, str], sheets: Iterable[Sheet], aims: Sequence[str], failures: Sequence[str]) -> str:
     """The whole, as Markdown."""
-    lines = [f"# Benchmark of {facts['date']}", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
-    return "\n".join(
-        [*lines, *(sheet.markdown() for sheet in sheets), "## Aims", "", *(f"- {aim}" for aim in aims), ""]
-    )
+    lines = [
+        f"# Benchmark of {facts['date']}",
+        "",
+        *(f"- {name}: {value}" for name, value in facts.items()),
+        "",
+        *(sheet.markdown() for sheet in sheets),
+    ]
+    for title, texts in (("Aims", aims), ("Runs that failed, and are not counted", failures)):
+        if texts:
+            lines += [f"## {title}", "", *(f"- {text}" for text in texts), ""]
+    return "\n".join(lines)

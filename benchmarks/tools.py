@@ -111,6 +111,7 @@ class Ansible(Tool):
             "ANSIBLE_HOME": str(fleet.folder / "ansible"),
             "ANSIBLE_FORKS": str(min(fleet.count, FORKS)),
             "ANSIBLE_PIPELINING": "1",
+            "ANSIBLE_TIMEOUT": "60",  # seconds for a connection: its 10 are not always enough for 50 forks on few cores
             "ANSIBLE_HOST_KEY_CHECKING": "1",
             "ANSIBLE_SSH_ARGS": arguments,
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self._sockets(fleet)),

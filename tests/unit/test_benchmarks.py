@@ -215,8 +215,10 @@ def test_growth_is_what_each_host_more_costs() -> None:
 
 def test_a_page_holds_tables_that_markdown_shows() -> None:
     facts = report.machine({"pyinfra": "3.10.0"})
-    page = report.page(facts, [report.comparison(RUNS, 50)], ["kept: something"])
+    page = report.page(facts, [report.comparison(RUNS, 50)], ["kept: something"], ["round 1: pyinfra ended"])
     assert "- pyinfra: 3.10.0\n" in page
     assert "## 50 hosts\n\n| tool | rounds |" in page
     assert "\n| --- | ---: |" in page
-    assert page.endswith("## Aims\n\n- kept: something\n")
+    failed = "## Runs that failed, and are not counted\n\n- round 1: pyinfra ended\n"
+    assert page.endswith(f"\n## Aims\n\n- kept: something\n\n{failed}")
+    assert report.page(facts, [], ["kept: something"], []).endswith("## Aims\n\n- kept: something\n")
