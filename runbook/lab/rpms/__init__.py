@@ -32,6 +32,10 @@ DOUBLES = RECIPES.parent / "doubles"
 MOUNT = "/opt/lab-repo"
 """Where nodes (read-only) and the builder see the lab's packages."""
 
+APART = ("marathon",)
+"""Packages that lie beside the others but are not in the repository: the document's network has none with them, and
+brings them along as artifacts (4.1)."""
+
 LABEL = "runbook.lab.builder"
 
 DEFINES = ["debug_package %{nil}", "__os_install_post %{nil}", "_build_id_links none", "_binary_payload w1.gzdio"]
@@ -95,7 +99,7 @@ def ensure(
     """
     wanted = {recipe.key(image): recipe for recipe in recipes()}
     given = _given(replacements)
-    name = digest([key.encode() for key in wanted] + [path.read_bytes() for path in given])
+    name = digest([key.encode() for key in (*wanted, *APART)] + [path.read_bytes() for path in given])
     target = folder.packages / "sets" / name
     if not (target / "index.json").exists():
         with _builder(engine, image, folder) as builder:
@@ -199,7 +203,8 @@ def _assemble(builder: Container, target: Path, built: Sequence[Path], given: Se
             package.file.unlink()
         else:
             packages.append(package)
-    _do(builder, f"createrepo_c --quiet {inside}", "make the package repository")
+    apart = " ".join(f"--excludes '{name}-*.rpm'" for name in APART)
+    _do(builder, f"createrepo_c --quiet {apart} {inside}", "make the package repository")
     index = [{**asdict(package), "file": package.file.name} for package in packages]
     (part / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     part.rename(target)
