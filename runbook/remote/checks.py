@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import tenacity
@@ -13,6 +13,7 @@ import tenacity
 from runbook.errors import CheckFailed, RunbookError
 from runbook.events import emit
 from runbook.remote.modes import Mode
+from runbook.secrets import redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +108,8 @@ def check(
         before_sleep=tell,
         retry_error_callback=_last,
     )
-    evidence = polling(attempt)
+    last = polling(attempt)
+    evidence = replace(last, text=redact(last.text), remedy=redact(last.remedy) if last.remedy else None)
     result = CheckResult(name, evidence, time.monotonic() - started)
     emit(
         event="check",

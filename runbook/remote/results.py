@@ -95,10 +95,10 @@ class ApplyResult:
         return [result.row() for result in self.results]
 
     def to_frame(self) -> pd.DataFrame:
-        """Statuses as a table hosts x steps."""
+        """Statuses as a table hosts x steps; empty where a host does not have a step."""
         import pandas as pd
 
-        cells = {host: {} for host in self.hosts}  # type: dict[str, dict[str, str]]
+        cells = {host: dict.fromkeys(self.steps, "") for host in self.hosts}
         for result in self.results:
             cells[result.host][result.step] = result.status.value
         return pd.DataFrame.from_dict(cells, orient="index", columns=self.steps)
@@ -109,10 +109,12 @@ class ApplyResult:
         return f"{self.name or 'steps'} ({self.mode.value}): {counts or 'no hosts'}"
 
     def problems(self) -> str:
-        """What failed, a line each, told once where several hosts say the same of several steps."""
-        told = dict.fromkeys(f"{one.host}: {one.step}: {one.summary}" for one in self.having(Status.FAILED))
-        unreachable = dict.fromkeys(f"{one.host}: {one.summary}" for one in self.having(Status.UNREACHABLE))
-        return "\n".join([*told, *unreachable])
+        """What failed, and, once for each host that could not be reached, why."""
+        failed = [f"{one.host}: {one.step}: {one.summary}" for one in self.having(Status.FAILED)]
+        unreachable: dict[str, str] = {}
+        for one in self.having(Status.UNREACHABLE):
+            unreachable.setdefault(one.host, f"{one.host}: {one.summary}")
+        return "\n".join([*failed, *unreachable.values()])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.syntax import Syntax
