@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from runbook.lab import rpms
 from runbook.lab.doubles.marathon import zk
 from runbook.lab.doubles.marathon.apps import Clock, give_ports, updated
-from runbook.lab.doubles.marathon.deployments import replace, scale
+from runbook.lab.doubles.marathon.deployments import Deployment, replace, scale
 from runbook.lab.doubles.marathon.flags import Flags
+from runbook.lab.doubles.marathon.mesos import Masters
+from runbook.lab.doubles.marathon.scheduler import Scheduler
 from runbook.lab.doubles.marathon.tasks import Offer, Task
 
 Json = dict[str, Any]
@@ -86,6 +88,47 @@ def test_scaling_down_ends_condemned_tasks_first_and_then_the_youngest() -> None
     moves = scale(wanted, tasks, condemned=["app.0"])
     assert [task.id for task in moves.kill] == ["app.0", "app.3"]
     assert (moves.launch, moves.done) == (0, False)
+
+
+# what a new leader makes of what is kept
+
+
+class Kept(zk.Store):
+    """A store in memory."""
+
+    def __init__(self, **kept: Json) -> None:
+        self.kept = {key.replace("_", ":", 1): value for key, value in kept.items()}
+
+    def get(self, key: str) -> Json | None:
+        return self.kept.get(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        return [key for key in self.kept if key.startswith(prefix)]
+
+
+def leading(**kept: Json) -> Scheduler:
+    flags = Flags(["--master", "127.0.0.1:1"], {})
+    return Scheduler(
+        flags, Kept(**kept), Masters("127.0.0.1:1", lambda url: zk.client(url, 10)), "http://m:8080", lambda: None
+    )
+
+
+def test_a_deployment_counts_though_its_app_was_not_kept_any_more() -> None:
+    wanted = app(instances=2)
+    starting = Deployment.plan("v", "/app", None, wanted)
+    starting.step = 1
+    scheduler = leading(deployment_1=starting.kept(), group_root={"apps": {}})
+    assert [(lacking["id"], count) for lacking, count, _ in scheduler.waiting()] == [("/app", 2)]
+    stopping = Deployment.plan("v", "/app", wanted, None)
+    task = a_task(1, wanted["version"])
+    scheduler = leading(deployment_1=stopping.kept(), group_root={"apps": {"/app": wanted}}, task_1=task.kept())
+    assert scheduler.apps == {}
+    assert [moves.kill for moves in scheduler._moves().values()] == [(scheduler.tasks["app.1"],)]
+
+
+def test_tasks_of_an_app_that_is_gone_are_ended() -> None:
+    scheduler = leading(task_1=a_task(1, "v").kept())
+    assert [moves.kill for moves in scheduler._moves().values()] == [(scheduler.tasks["app.1"],)]
 
 
 # placement, and what Mesos is told

@@ -5,10 +5,11 @@ cannot be reached, or has no leader that it reaches, the next one is asked. Erro
 the reason that Marathon gives. Nothing is forced unless the caller says so, and a deletion always says whether it is,
 because Marathon's own default is to force it.
 
-What differs between versions, and is met here or in `apps`: steps of a deployment are lists in 1.1 and objects from 1.2
-on; tasks tell their state from 1.2 on; from 1.7 on a standby redirects the listeners of events to the leader.
+What differs between versions, and is met here, in `apps` or in `tables`: the steps of a deployment are lists of
+actions in 1.1 and objects in later ones; later ones tell a task's state; from 1.7 on a standby redirects the listeners
+of events to the leader.
 
-Source: Marathon's REST API documentation; `LeaderProxyFilter.scala`, `MarathonExceptionMapper.scala`.
+Source: Marathon's REST API documentation of 1.0 and later; `LeaderProxyFilter.scala`, `MarathonExceptionMapper.scala`.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Change:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """What one instance answers: its version, the leader that it names, and the framework's id in Mesos."""
+    """What comes through one instance: version, the leader that is named, and the framework's id in Mesos."""
 
     name: str
     address: str
@@ -163,7 +164,7 @@ class Marathon:
             raise NoLeader(error.message, _WAIT, answer=error.answer) from error
 
     def views(self) -> list[InstanceView]:
-        """What each instance answers by itself, or the problem that was met."""
+        """What comes through each instance, or the problem that was met; all are asked at once."""
         with ThreadPoolExecutor(max_workers=min(8, len(self.instances))) as pool:
             return list(pool.map(self._view, self.instances, self.instances.values()))
 
@@ -175,7 +176,7 @@ class Marathon:
         its leader changes. Raises EndpointTimeout, from the iterator, where nothing came for `SILENCE` seconds.
         """
         headers = {"Accept": "text/event-stream"}
-        # the kinds are picked here, too: Marathon ignores the parameter before 1.3
+        # the kinds are picked here, too: early versions ignore the parameter
         params: dict[str, list[str]] = {"event_type": [*kinds, "event_stream_attached"]} if kinds else {}
 
         def attach(endpoint: Endpoint) -> Iterator[bytes]:
@@ -397,7 +398,7 @@ def _parameter(value: Any) -> Any:
 
 
 def _actions(step: Any) -> list[Json]:
-    """The actions of a step: a list until 1.1, an object with `actions` later."""
+    """The actions of a step: a list in 1.1, an object with `actions` later."""
     actions: list[Json] = step.get("actions", []) if isinstance(step, dict) else list(step)
     return actions
 

@@ -174,7 +174,7 @@ def instances_table(views: Iterable[InstanceView]) -> pd.DataFrame:
 def task_state(task: Mapping[str, Any]) -> str:
     """`staging`, `running`, and where it has health checks `healthy` or `unhealthy`.
 
-    Marathon tells the state itself only since 1.2.
+    Marathon 1.1 does not tell the state itself.
     """
     if not task.get("startedAt"):
         return "staging"

@@ -231,7 +231,7 @@ def _number(value: Any, path: str) -> None:
 
 def _whole(value: Any, path: str) -> None:
     _number(value, path)
-    if value != int(value):
+    if not isinstance(value, int):
         raise malformed(path, "error.expected.int")
 
 

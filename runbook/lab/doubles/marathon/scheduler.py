@@ -57,6 +57,10 @@ class Scheduler:
         self.framework_id: str | None = (store.get("framework:id") or {}).get("id")
         self.apps: dict[str, Json] = (store.get("group:root") or {}).get("apps", {})
         self.deployments = {kept["id"]: Deployment(**kept) for kept in self._kept("deployment:")}
+        for deployment in self.deployments.values():  # kept first: its app may not have been
+            self.apps.pop(deployment.app_id, None)
+            if deployment.target is not None:
+                self.apps[deployment.app_id] = deployment.target
         self.tasks = {kept["id"]: Task(**kept) for kept in self._kept("task:")}
         self.failures = {kept["appId"]: kept for kept in self._kept("taskFailure:")}
         self.delays: dict[str, Delay] = {}
@@ -247,8 +251,9 @@ class Scheduler:
     # What follows from what is known
 
     def _moves(self) -> dict[str, Moves]:
-        """What each app needs now."""
-        moves = {app_id: scale(app, self.tasks_of(app_id)) for app_id, app in self.apps.items()}
+        """What each app needs now; one that is gone needs its tasks to end."""
+        moves = {task.app_id: stop(self.tasks_of(task.app_id)) for task in self.tasks.values()}
+        moves |= {app_id: scale(app, self.tasks_of(app_id)) for app_id, app in self.apps.items()}
         for deployment in self.deployments.values():
             moves[deployment.app_id] = self._moves_for(deployment)
         return moves
