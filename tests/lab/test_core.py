@@ -313,8 +313,15 @@ def unit(command: str, more: str = "") -> File:
     )
 
 
-@pytest.mark.parametrize("more", ["", "Restart=always\nRestartSec=0.2", "Restart=always\nRestartSec=20"])
-@pytest.mark.parametrize("command", ["/bin/false", "/bin/sh -c 'sleep 0.7; echo the flag is unknown; exit 1'"])
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("/bin/false", ""),
+        ("/bin/sh -c 'sleep 0.7; echo the flag is unknown; exit 1'", "Restart=always\nRestartSec=0.2"),
+        ("/bin/sh -c 'sleep 0.7; echo the flag is unknown; exit 1'", "Restart=always\nRestartSec=20"),
+    ],
+    ids=["at once", "again and again", "and starts again later"],
+)
 def test_a_service_that_dies_at_once_has_not_started(node: Node, site_of: SiteOf, command: str, more: str) -> None:
     """mesos-slave with an unknown flag: `systemctl restart` succeeds, and the process ends within a second."""
     service = Service("core-test", restart_if_newer=("/etc/systemd/system/core-test.service",))

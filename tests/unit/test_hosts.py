@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from runbook.site import HostParameters
 
 OK, CHANGED, WOULD = Status.OK, Status.CHANGED, Status.WOULD_CHANGE
 FAILED, SKIPPED, UNREACHABLE = Status.FAILED, Status.SKIPPED, Status.UNREACHABLE
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="the hosts are this machine, and only root gives files away")
 
 
 @pytest.fixture
@@ -245,6 +248,14 @@ def test_a_host_that_hangs_is_left_and_the_others_complete(fleet: Fleet) -> None
     assert "there may still be at work" in error.message
 
 
+def test_what_a_wave_had_done_before_it_hung_is_not_forgotten(fleet: Fleet) -> None:
+    home = fleet["node1"].home
+    steps = [File(f"{home}/a", "x"), File(f"{home}/b", "x"), once("stuck", "sleep 60"), once("next")]
+    with fleet.hosts() as hosts:
+        _, result = failure(lambda: hosts.only("node1").apply(steps, deadline=3))
+    assert result == {"node1": [CHANGED, CHANGED, UNREACHABLE, UNREACHABLE]}
+
+
 def test_a_host_whose_probe_hangs_names_the_step(fleet: Fleet) -> None:
     with fleet.hosts() as hosts:
         error, result = failure(
@@ -290,6 +301,21 @@ def test_a_connection_that_breaks_anywhere_is_taken_up_and_nothing_is_done_twice
         assert server.faults.times < 1 or marks > MARKS
     assert statuses(result) == {"node1": [CHANGED] * 4}
     assert [runs(fleet, "node1", name) for name in "abc"] == [1, 1, 1]
+
+
+class Unguarded(Command):
+    """A step whose script does not ask its probe again, as those of packages and services."""
+
+    def script(self, change: Change) -> str:
+        return self.command
+
+
+def test_what_is_at_work_when_the_connection_breaks_is_waited_for_before_the_host_is_looked_at(fleet: Fleet) -> None:
+    step = Unguarded("slow", "test -e slow.done", "echo run >> slow.runs; sleep 1.5; touch slow.done")
+    fleet["node1"].faults = Faults(drop_at=b"begin change-0", times=1)
+    with fleet.hosts() as hosts:
+        assert statuses(hosts.only("node1").apply([step])) == {"node1": [CHANGED]}
+    assert runs(fleet, "node1", "slow") == 1
 
 
 @pytest.mark.parametrize("sent", [0, 1, 150, 400, 1000])
@@ -399,6 +425,20 @@ def test_verify_judges_what_is_there(packages: Fleet) -> None:
     with packages.hosts(Mode.VERIFY) as hosts:
         result = hosts.only("node1").apply([Package("rehearsal"), File(f"{home}/file", "a\n")])
     assert statuses(result) == {"node1": [WOULD, OK]}
+
+
+@pytest.mark.parametrize(("mode", "service"), [(Mode.PLAN, WOULD), (Mode.VERIFY, OK)])
+def test_a_service_is_restarted_for_a_file_that_is_about_to_change_and_not_drifted_by_it(
+    fleet: Fleet, mode: Mode, service: Status
+) -> None:
+    state = "LoadState=loaded ActiveState=active SubState=running UnitFileState=enabled"
+    fleet["node1"].program("systemctl", f"printf '%s\\n' {state} MainPID={os.getpid()}")  # it started before this test
+    conf = fleet["node1"].home / "conf"
+    conf.write_text("old")
+    os.utime(conf, (0, 0))
+    with fleet.hosts(mode) as hosts:
+        result = hosts.only("node1").apply([File(str(conf), "new"), Service("x", restart_if_newer=(str(conf),))])
+    assert statuses(result) == {"node1": [WOULD, service]}
 
 
 def test_a_line_in_a_file_that_is_about_to_be_written(fleet: Fleet) -> None:
