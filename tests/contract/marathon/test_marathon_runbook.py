@@ -100,6 +100,7 @@ def test_a_deployment_that_cannot_end_is_explained(client: Marathon) -> None:
 
 def test_a_failing_app_is_explained_by_its_failure(client: Marathon) -> None:
     app = {"id": fresh("fails"), "cmd": "exit 3", "cpus": 0.01, "mem": 16, "backoffSeconds": 3}
+    app["healthChecks"] = [{"protocol": "TCP"}]  # without one it is done as soon as Mesos says that it runs
     with pytest.raises(DeploymentFailed, match="Command exited with status 3"):
         list(follow(client, client.put(app), deadline=4))
 
