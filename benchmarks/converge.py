@@ -6,6 +6,8 @@ next round, so that what else the machine is doing meets all tools alike. See RE
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,7 @@ def main(
     save: bool,
 ) -> None:
     """Measure how long a user of each tool waits, and write it down with the machine and the versions."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C, so that sshd is stopped, too
     console = Console()
     try:
         known = all_tools(rivals.absolute())
@@ -76,6 +79,7 @@ def main(
         console.print(line, markup=False)
     if save:
         path = RESULTS / f"{facts['date'][:16].replace(' ', 'T').replace(':', '')}-converge.md"
+        RESULTS.mkdir(exist_ok=True)
         path.write_text(report.page(facts, sheets, aims, failed))
         console.print(f"written to {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
