@@ -73,8 +73,15 @@ lock: ## write requirements.lock anew from pyproject.toml (needs pip-tools)
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--extra lab --extra test --extra build -o requirements.lock pyproject.toml
 
+.venv-bench/.ready: benchmarks/requirements.txt
+	$(call need,$(PYTHON),python3)
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install -q -r $<
+	@touch $@
+
 .PHONY: bench
-bench: environment ## benchmarks against other tools (their own environment in .venv-bench)
+bench: environment .venv-bench/.ready ## benchmarks against other tools (their own environment in .venv-bench)
+	$(call need,sshd,openssh-server)
 	$(BIN)/python -m benchmarks.converge
 
 .PHONY: down
