@@ -188,7 +188,7 @@ def start(count: int) -> Iterator[Fleet]:
         raise BenchmarkError("sshd is missing: install Debian's openssh-server (it need not be running)")
     if os.geteuid() == 0:
         PRIVILEGE_SEPARATION.mkdir(mode=0o755, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="runbook-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="runbook-bench-", ignore_cleanup_errors=True) as folder:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

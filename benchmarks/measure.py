@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import time
 from dataclasses import dataclass, replace
@@ -64,12 +65,17 @@ def _timed(tool: Tool, fleet: Fleet, kind: Kind) -> Run:
     log = fleet.folder / "output.log"
     with log.open("wb") as output:
         before, started = _Cpu.now(fleet), time.monotonic()
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
         try:
-            status = subprocess.run(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=DEADLINE
-            ).returncode
+            status = process.wait(DEADLINE)
         except subprocess.TimeoutExpired as error:
             raise BenchmarkError(f"{tool.title} took longer than {DEADLINE:.0f} s on {fleet.count} hosts") from error
+        finally:
+            if process.returncode is None:  # given up, or told to end: its forks must not outlive it
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         wall = time.monotonic() - started
         spent = _Cpu.now(fleet) - before
     tool.finish(fleet)
