@@ -134,18 +134,19 @@ def test_the_overview_says_what_is_there(lab: Lab, applied: object, tmp_path: Pa
     cells = nbformat.read(tmp_path / "00_overview-verify.ipynb", as_version=4).cells
     shown = [str(output) for cell in cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("<svg" in text for text in shown)
-    assert any("198.51.100.11" in text and "the same" in text for text in shown)
+    assert any(lab.nodes[0].address in text and "the same" in text for text in shown)
 
 
 def test_the_preflight_names_who_holds_a_port(applied: object, site: Site, lab: Lab, ask: Ask) -> None:
     node = lab.nodes[-1]
     before = preflight.run(site)
     assert before.fit, str(before)
-    with listening(ask, node, site.mesos.master.port):
+    port = site.marathon.http_port  # of the one role that no chapter before has started
+    with listening(ask, node, port):
         result = preflight.run(site)
     (problem,) = result.having(preflight.State.PROBLEM)
     assert (problem.host, problem.check) == (node.name, "ports")
-    assert re.search(rf"port {site.mesos.master.port} .* is held by pid \d+ \(nc ", problem.meaning)
+    assert re.search(rf"port {port} .* is held by pid \d+ \(nc ", problem.meaning)
 
 
 # chapter 1
@@ -162,10 +163,11 @@ def test_the_chapter_makes_an_ensemble(applied: list[list[Made]], site: Site, la
     assert all(event["holds"] for event in first if event["event"] == "check")
     assert outcome(first) == "changed"
     for number, node in enumerate(lab.nodes, start=1):
-        assert ask(node, "cat /etc/mesos/zk") == ("zk://198.51.100.11:2181,198.51.100.12:2181,198.51.100.13:2181/mesos")
+        members = ",".join(f"{one.address}:2181" for one in lab.nodes)
+        assert ask(node, "cat /etc/mesos/zk") == f"zk://{members}/mesos"
         assert ask(node, f"cat {DATA}/myid") == str(number)
         assert ask(node, f"tail -n 3 {CFG}").splitlines() == [
-            f"server.{n}=198.51.100.1{n}:2888:3888" for n in (1, 2, 3)
+            f"server.{n}={one.address}:2888:3888" for n, one in enumerate(lab.nodes, start=1)
         ]
         assert ask(node, f"{ZK} status 2>/dev/null") in ("Mode: leader", "Mode: follower")
     assert Ensemble.ask(site).led().holds
@@ -333,7 +335,7 @@ def test_myid_missing(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
     # it ends before or just after it was seen running
     with pytest.raises((ApplyFailed, CheckFailed), match=r"(?s)(did not start|ended again).*node3: myid is missing"):
         chapter.start()
-    assert time.monotonic() - began < 20  # nobody waits a minute for what has ended
+    assert time.monotonic() - began < 50  # nobody waits the whole minute for what has ended
 
 
 def test_myid_in_the_conf_folder(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
@@ -342,11 +344,11 @@ def test_myid_in_the_conf_folder(chapter: ZooKeeper, third: Node, ask: Ask) -> N
     assert found(chapter, third).cause == "myid is in the wrong folder"
 
 
-def test_myid_of_another(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
+def test_myid_of_another(chapter: ZooKeeper, lab: Lab, third: Node, ask: Ask) -> None:
     ask(third, f"echo 1 > {DATA}/myid")
     finding = found(chapter, third)
     assert finding.cause == "myid is wrong"
-    assert "which is the member at 198.51.100.11" in finding.evidence
+    assert f"which is the member at {lab.nodes[0].address}" in finding.evidence
 
 
 def test_a_port_that_is_taken(chapter: ZooKeeper, third: Node, ask: Ask, site: Site) -> None:
@@ -391,13 +393,12 @@ def test_a_log_with_one_wrong_byte(chapter: ZooKeeper, third: Node, ask: Ask) ->
     assert "CRC check failed" in finding.evidence
 
 
-def test_lists_of_members_that_differ(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
-    ask(third, f"sed -i 's/^server.2=198.51.100.12/server.2=198.51.100.99/' {CFG}")
+def test_lists_of_members_that_differ(chapter: ZooKeeper, lab: Lab, third: Node, ask: Ask) -> None:
+    first, second = lab.nodes[0].address, lab.nodes[1].address
+    ask(third, f"sed -i 's/^server.2={second}/server.2={first}/' {CFG}")
     finding = found(chapter, third)
     assert finding.cause == "the list of members is wrong"
-    assert "has server.2=198.51.100.99:2888:3888 and should have 198.51.100.12:2888:3888 (as node1, node2)" in (
-        finding.evidence
-    )
+    assert f"has server.2={first}:2888:3888 and should have {second}:2888:3888 (as node1, node2)" in (finding.evidence)
 
 
 def test_a_full_disk(chapter: ZooKeeper, third: Node, ask: Ask) -> None:
