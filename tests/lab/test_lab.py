@@ -275,7 +275,8 @@ def test_packages_of_a_folder_take_the_place_of_the_lab_s_own(
     monkeypatch.delenv("RUNBOOK_LAB_PACKAGES", raising=False)
     node = lab.nodes[0]
     shutil.copy(lab.folder.packages / "current" / "runbook-rehearsal-1.0-1.noarch.rpm", tmp_path)
-    listed = "yum -q list --available --showduplicates runbook-rehearsal | grep -o '1\\.[0-9]-1'"
+    # Metadata count as fresh for a second (lab.repo), which is longer than an `up` takes where nothing else is to do.
+    listed = "yum -q --refresh list --available --showduplicates runbook-rehearsal | grep -o '1\\.[0-9]-1'"
     assert ask(node, listed).split() == ["1.0-1", "1.1-1"]
 
     with labs.up(packages=tmp_path):

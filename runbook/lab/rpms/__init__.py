@@ -92,7 +92,7 @@ def recipes() -> tuple[Recipe, ...]:
 def ensure(
     engine: Engine, image: str, folder: Folder, replacements: Path | None, progress: Progress
 ) -> tuple[Package, ...]:
-    """The packages of the lab's repository, which is brought up to date; nodes see the change at once.
+    """The packages of the lab's repository, which is brought up to date; nodes see it within a second.
 
     RPMs in the folder `replacements` take the place of the lab's packages of the same names, and are added where
     there is none. LabError where a package cannot be built, or the folder holds no RPM.
