@@ -29,8 +29,8 @@ PROCESS = "QuorumPeerMain"
 PREALLOCATED = 64 * 1024
 """Kilobytes that ZooKeeper reserves at once for a transaction log (preAllocSize): with less it cannot write one."""
 
-SKEW = 5
-"""Seconds by which clocks may differ before log lines of several hosts cannot be put in order."""
+SKEW = 30
+"""Seconds by which clocks may seem to differ: hosts are asked at once, but a busy one may answer that much later."""
 
 _LOG, _SNAPSHOT, _SNAPSHOT_END = "5a4b4c47", "5a4b534e", "000000012f"
 """How a transaction log (ZKLG) and a snapshot (ZKSN) begin, and how a complete snapshot ends: a string of length 1,
