@@ -474,6 +474,7 @@ def test_an_upload_of_50_mb_is_resumed(lab: Lab, node: Node, ask: Ask, site_of: 
     with opened(site_of(node.name), node.name) as session:
         with pytest.raises(ConnectionLost, match=r"image\.tar|connection was lost"):
             session.upload(upload, deadline, break_off)
+        ask(node, "n=0; until ss -Hltn sport = :22 | grep -q .; do n=$((n+1)); [ $n -lt 300 ]; sleep 0.1; done")
         there = int(ask(node, f"stat -c %s /root/.cache/runbook/{digest}"))
         assert 0 < there < len(content)
         told.clear()
