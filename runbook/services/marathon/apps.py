@@ -20,7 +20,7 @@ from typing import Any
 
 from runbook import secrets
 from runbook.errors import AppInvalid, ParameterError, Problem
-from runbook.secrets import MASK, Secret
+from runbook.secrets import MASK, Secret, SecretReference
 from runbook.site import Site
 
 App = dict[str, Any]
@@ -113,6 +113,12 @@ class Difference:
     def __str__(self) -> str:
         return f"{self.field}: {_shown(self.present)} -> {_shown(self.wanted)}"
 
+    @property
+    def diff(self) -> str:
+        """The same as lines of a diff; nothing has no line."""
+        sides = (("-", self.present), ("+", self.wanted))
+        return "".join(f"{sign}{self.field}: {_shown(value)}\n" for sign, value in sides if value is not None)
+
 
 def differences(wanted: App, present: App) -> list[Difference]:
     """In what a present app (as Marathon answers it, of any version from 1.1 to 1.11) is not as it is wanted.
@@ -160,6 +166,25 @@ def _named(app: App) -> set[str]:
 def _replaced(name: str, wanted: App) -> bool:
     """Whether Marathon drops a field because another takes its place."""
     return (name == "cmd" and "args" in wanted) or (name == "args" and "cmd" in wanted)
+
+
+def definition(app: App, sign: str = "+") -> str:
+    """A whole definition as lines of a diff, a field each; of a secret its reference, or the mask."""
+    return "".join(
+        f"{sign}{field}: {_shown(value)}\n"
+        for name, given in app.items()
+        if name not in _STATE and name != "id"
+        for field, value in _flat(name, given)
+    )
+
+
+def _flat(field: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values below a field, each with its whole name."""
+    if isinstance(value, dict) and value and not secrets.is_reference(value):
+        for name, inner in value.items():
+            yield from _flat(f"{field}.{name}", inner)
+    else:
+        yield field, value
 
 
 # one form for all versions
@@ -255,7 +280,9 @@ def _fetch(app: App) -> list[App]:
 def _resolved(env: Mapping[str, Any] | None) -> App:
     """An environment with its references to secrets resolved."""
     return {
-        name: Secret(secrets.reveal(value)) if secrets.is_reference(value) else value
+        name: Secret(secrets.reveal(value))
+        if secrets.is_reference(value) or isinstance(value, SecretReference)
+        else value
         for name, value in (env or {}).items()
     }
 

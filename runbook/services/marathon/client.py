@@ -189,18 +189,26 @@ class Marathon:
 
     # what it is told
 
-    def compare(self, wanted: App) -> tuple[App | None, list[Difference]]:
-        """The present app (None where there is none), and in what it is not as it is wanted."""
-        present = self.find(wanted["id"])
-        return present, [] if present is None else differences(wanted, present)
+    def compare(self, wanted: App, *, keep_instances: bool = False) -> tuple[App | None, list[Difference]]:
+        """The present app (None where there is none), and in what it is not as it is wanted.
 
-    def put(self, wanted: App, *, force: bool = False) -> Change:
+        With `keep_instances` a present app may have any number of them.
+        """
+        present = self.find(wanted["id"])
+        if present is None:
+            return None, []
+        return present, differences(_scaled_by_others(wanted) if keep_instances else wanted, present)
+
+    def put(self, wanted: App, *, force: bool = False, keep_instances: bool = False) -> Change:
         """Have an app be as it is wanted: create it, change it, or leave it alone where nothing differs.
 
-        Raises AppLocked where a deployment is in the way of a change, unless `force` cancels that.
+        With `keep_instances` a present app keeps its number of them. Raises AppLocked where a deployment is in the way
+        of a change, unless `force` cancels that.
         """
-        present, found = self.compare(wanted)
+        present, found = self.compare(wanted, keep_instances=keep_instances)
         name = app_id(wanted["id"])
+        if present is not None and keep_instances:
+            wanted = _scaled_by_others(wanted)
         if present is None:
             answer = self._send("POST", "/v2/apps", body_of(wanted), force=force or None)
             created = self._object(answer, "id", "version")
@@ -401,6 +409,10 @@ def _actions(step: Any) -> list[Json]:
     """The actions of a step: a list in 1.1, an object with `actions` later."""
     actions: list[Json] = step.get("actions", []) if isinstance(step, dict) else list(step)
     return actions
+
+
+def _scaled_by_others(app: App) -> App:
+    return {name: value for name, value in app.items() if name != "instances"}
 
 
 def _first(ids: list[str]) -> str | None:
