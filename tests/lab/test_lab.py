@@ -322,9 +322,9 @@ def test_zookeeper_is_started_asked_and_stopped_by_its_script(fresh_node: Node, 
     assert (idle.status, "Error contacting service. It is probably not running." in idle.stdout) == (1, True)
 
     assert "STARTED" in ask(node, f"{ZK} start")
-    until(lambda: ask(node, "echo ruok | nc -N -w 2 localhost 2181 || true") == "imok", seconds=30)
+    until(lambda: ask(node, "echo ruok | nc -w 2 localhost 2181 || true") == "imok", seconds=30)
     assert ask(node, f"{ZK} status") == "Mode: standalone"
-    assert "zk_server_state\tstandalone" in ask(node, "echo mntr | nc -N -w 2 localhost 2181")
+    assert "zk_server_state\tstandalone" in ask(node, "echo mntr | nc -w 2 localhost 2181")
     assert "Server environment:zookeeper.version=3.8" in ask(
         node, "cat /usr/hdp/2.4.0.0-169/zookeeper/logs/zookeeper-root-server-node3.log"
     )
