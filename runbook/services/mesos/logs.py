@@ -14,7 +14,7 @@ import pandas as pd
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
 from runbook.services.findings import Finding, Findings
-from runbook.services.mesos.diagnose import diagnose, milestones_table
+from runbook.services.mesos.diagnose import KNOWN, Failure, diagnose, milestones_table
 from runbook.services.probes import values
 from runbook.views.tables import Table
 
@@ -101,20 +101,23 @@ def as_extended(pattern: str) -> str:
     return pattern
 
 
-def explain(hosts: Hosts, program: str) -> Findings:
-    """Why a program does not run, or not as it should: the known failures in what each host logged of late.
+def explain(hosts: Hosts, program: str, failures: Iterable[Failure] = KNOWN) -> Findings:
+    """Why a program does not run, or not as it should: the known `failures` in what each host logged of late.
 
     Where none is known and it does not run, its last lines are the evidence.
     """
+    failures = tuple(failures)
     answers = hosts.run(_JOURNAL.format(program=quote(program), unit=quote(f"{program}.service"), since=quote(RECENT)))
-    return Findings(program, tuple(finding for host, output in answers.items() for finding in _explained(host, output)))
+    return Findings(
+        program, tuple(one for host, output in answers.items() for one in _explained(host, output, failures))
+    )
 
 
-def _explained(host: str, output: Output) -> Iterable[Finding]:
+def _explained(host: str, output: Output, failures: Iterable[Failure]) -> Iterable[Finding]:
     state, _, text = output.stdout.partition("\n")
     # a program that refuses its flags prints all that it knows, indented
     lines = [line for line in text.splitlines() if line[:1].strip() and "http.cpp" not in line]
-    found = diagnose(lines)
+    found = diagnose(lines, failures)
     for known in found:
         yield Finding(host, known.failure.cause, known.last, known.failure.remedy)
     if not found and state != "active":
