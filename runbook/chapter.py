@@ -29,7 +29,7 @@ from runbook.interactive import is_interactive
 from runbook.names import unknown
 from runbook.outcomes import Outcome
 from runbook.paths import upwards
-from runbook.remote.modes import Mode
+from runbook.remote.modes import Mode, Verdict
 from runbook.rollout import record
 from runbook.rollout.progress import Channel
 from runbook.site import Site
@@ -49,7 +49,7 @@ class Section:
     outcome: Outcome = Outcome.OK
     error: str | None = None
     steps: Counter[str] = field(default_factory=Counter)
-    checks: Counter[bool] = field(default_factory=Counter)
+    checks: Counter[Verdict] = field(default_factory=Counter)
     drifted: list[Mapping[str, Any]] = field(default_factory=list)
     failed: list[Mapping[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -64,7 +64,7 @@ class Section:
         if event["event"] == "step":
             self.steps[event["status"]] += 1
         elif event["event"] == "check":
-            self.checks[event["holds"]] += 1
+            self.checks[outcomes.verdict(event)] += 1
         if outcome is Outcome.FAILED:
             self.failed.append(event)
 
@@ -107,7 +107,7 @@ class Summary:
                 section.title,
                 section.outcome.value,
                 ", ".join(f"{count} {status}" for status, count in section.steps.items()),
-                f"{section.checks[True]} of {section.checks.total()} hold" if section.checks else "",
+                _counted(section.checks),
                 f"{section.seconds:.1f}",
             )
             for section in self.sections
@@ -131,6 +131,14 @@ class Summary:
         caption = html.escape(f"{self.number} {self.title}: {self.outcome} ({self.mode})")
         table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         return f'<div class="runbook-summary">{table}</div>'
+
+
+def _counted(checks: Counter[Verdict]) -> str:
+    """How many checks hold of those that were tried, and how many were not."""
+    untried = checks[Verdict.NOT_TRIED]
+    tried = checks.total() - untried
+    told = [f"{checks[Verdict.HOLDS]} of {tried} hold"] * bool(tried) + [f"{untried} not tried"] * bool(untried)
+    return ", ".join(told)
 
 
 class Chapter:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from runbook.remote.modes import Mode, Status
+from runbook.remote.modes import Mode, Status, Verdict
 
 
 class Outcome(StrEnum):
@@ -51,6 +51,13 @@ def of_event(event: Mapping[str, Any], mode: Mode) -> Outcome:
             return Outcome.DRIFT if mode is Mode.VERIFY else Outcome.WOULD_CHANGE
         case Status.FAILED | Status.UNREACHABLE:
             return Outcome.FAILED
+
+
+def verdict(event: Mapping[str, Any]) -> Verdict:
+    """How the check of a `check` event ended. Journals from before there was `tried` tell of tried checks only."""
+    if event["holds"]:
+        return Verdict.HOLDS
+    return Verdict.FAILS if event.get("tried", True) else Verdict.NOT_TRIED
 
 
 def describe(event: Mapping[str, Any]) -> str:

@@ -68,6 +68,8 @@ def make(outputs: Path, mode: Mode = Mode.APPLY) -> Path:
         step("2", "2.1", "node1", "package mesos", "failed", "No package mesos available")
         step("2", "2.1", "node2", "package mesos", "unreachable", "connection refused")
         tell("2", "2.1", "check", name="it runs", holds=False, evidence="no answer", remedy="start it", seconds=60.0)
+        if mode is Mode.PLAN:
+            tell("2", "2.1", "check", name="one leads", holds=False, tried=False, evidence="no answer", seconds=0.1)
         error = f"node1: package mesos: {HOSTILE}\n  remedy: look"
         tell("2", "2.1", "section_finished", title="", outcome="failed", error=error, seconds=1.0)
         tell("2", None, "chapter_finished", title="", outcome="failed", reason=error, seconds=2.0)

@@ -10,21 +10,34 @@ from typing import TYPE_CHECKING, Any
 
 import tenacity
 
-from runbook.errors import CheckFailed, RunbookError
+from runbook.errors import (
+    CheckFailed,
+    EndpointTimeout,
+    EndpointUnreachable,
+    HostUnreachable,
+    LeaderUnreachable,
+    NoLeader,
+    NotReady,
+    RunbookError,
+)
 from runbook.events import emit
-from runbook.remote.modes import Mode
+from runbook.remote.modes import Mode, Verdict
 from runbook.secrets import redact
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderResult
 
+NOBODY_THERE = (EndpointUnreachable, EndpointTimeout, NotReady, NoLeader, LeaderUnreachable, HostUnreachable)
+"""The errors that say of a claim only that whoever could tell is not there, or not yet."""
+
 
 @dataclass(frozen=True)
 class Evidence:
     """Whether a claim holds at this moment, why (one or a few lines), and the table that shows it, if there is one.
 
-    `remedy` says what to do where it does not hold; `hopeless` says that waiting will not make it hold.
+    `remedy` says what to do where it does not hold; `hopeless` says that waiting will not make it hold. `tried` is
+    False where the claim could not be put to the test: a plan says so, and anywhere else it does not hold.
     """
 
     holds: bool
@@ -32,6 +45,12 @@ class Evidence:
     table: pd.DataFrame | None = None
     remedy: str | None = None
     hopeless: bool = False
+    tried: bool = True
+
+    @classmethod
+    def against(cls, error: RunbookError) -> Evidence:
+        """What an error says of the claim that it was met in."""
+        return cls(False, error.message, remedy=error.remedy, tried=not isinstance(error, NOBODY_THERE))
 
 
 @dataclass(frozen=True)
@@ -47,19 +66,29 @@ class CheckResult:
         """Whether the claim held in the end."""
         return self.evidence.holds
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the claim held, did not, or was not tried."""
+        if self.holds:
+            return Verdict.HOLDS
+        return Verdict.FAILS if self.evidence.tried else Verdict.NOT_TRIED
+
     def __str__(self) -> str:
-        return f"{'holds' if self.holds else 'DOES NOT HOLD'}: {self.name}: {self.evidence.text}"
+        said = "DOES NOT HOLD" if self.verdict is Verdict.FAILS else self.verdict.value
+        return f"{said}: {self.name}: {self.evidence.text}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        yield Text(f"{'✓' if self.holds else '✗'} {self.name}", style="green" if self.holds else "bold red")
+        mark, style, _ = _MARKS[self.verdict]
+        yield Text(f"{mark} {self.name}{self._untried}", style=style)
         yield Text(f"  {self.evidence.text} ({self.seconds:.1f} s)")
         if self.evidence.table is not None:
             yield Text(self.evidence.table.to_string(index=False))
 
     def _repr_html_(self) -> str:
-        colour, mark = ("#1a7f37", "✓") if self.holds else ("#cf222e", "✗")
+        mark, _, colour = _MARKS[self.verdict]
+        name = html.escape(self.name)
         table = ""
         if self.evidence.table is not None:
             import pandas as pd
@@ -68,9 +97,21 @@ class CheckResult:
                 table = self.evidence.table.to_html(notebook=True, index=False, justify="left")
         remedy = f"<br>remedy: {html.escape(self.evidence.remedy)}" if self.evidence.remedy and not self.holds else ""
         return (
-            f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {html.escape(self.name)}</b><br>'
+            f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {name}</b>{self._untried}<br>'
             f"{html.escape(self.evidence.text)} <small>({self.seconds:.1f} s)</small>{remedy}</p>{table}</div>"
         )
+
+    @property
+    def _untried(self) -> str:
+        return f" ({self.verdict})" if self.verdict is Verdict.NOT_TRIED else ""
+
+
+_MARKS = {
+    Verdict.HOLDS: ("✓", "green", "#1a7f37"),
+    Verdict.FAILS: ("✗", "bold red", "#cf222e"),
+    Verdict.NOT_TRIED: ("–", "dim", "#656d76"),
+}
+"""The mark of a verdict, its style in a terminal and its colour on a page."""
 
 
 def check(
@@ -85,7 +126,8 @@ def check(
 
     In apply mode for up to `deadline` seconds, every `interval` seconds, and CheckFailed is raised where it still does
     not hold; in verify mode for a tenth of that; in plan mode once. In both the result says whether it holds. A named
-    error that `probe` raises counts as evidence against the claim. Hopeless evidence ends the waiting.
+    error that `probe` raises counts as evidence against the claim; in a plan, where it says that nobody is there to be
+    asked, as a claim that was not tried. Hopeless evidence ends the waiting.
     """
     started = time.monotonic()
     patience = {Mode.APPLY: deadline, Mode.VERIFY: deadline / 10, Mode.PLAN: 0.0}[mode]
@@ -94,7 +136,7 @@ def check(
         try:
             return probe()
         except RunbookError as error:
-            return Evidence(False, error.message, remedy=error.remedy)
+            return Evidence.against(error)
 
     def tell(state: tenacity.RetryCallState) -> None:
         left = patience - (time.monotonic() - started)
@@ -109,12 +151,18 @@ def check(
         retry_error_callback=_last,
     )
     last = polling(attempt)
-    evidence = replace(last, text=redact(last.text), remedy=redact(last.remedy) if last.remedy else None)
+    evidence = replace(
+        last,
+        text=redact(last.text),
+        remedy=redact(last.remedy) if last.remedy else None,
+        tried=last.holds or last.tried or mode is not Mode.PLAN,
+    )
     result = CheckResult(name, evidence, time.monotonic() - started)
     emit(
         event="check",
         name=name,
         holds=evidence.holds,
+        tried=evidence.tried,
         evidence=evidence.text,
         remedy=evidence.remedy,
         seconds=round(result.seconds, 3),

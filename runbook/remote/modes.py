@@ -22,3 +22,11 @@ class Status(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     UNREACHABLE = "unreachable"
+
+
+class Verdict(StrEnum):
+    """How a check ended; `not tried` only in a plan, of a claim about what is not there to be asked."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    NOT_TRIED = "not tried"

@@ -13,7 +13,7 @@ from typing import Any
 
 from runbook import outcomes
 from runbook.outcomes import Outcome
-from runbook.remote.modes import Mode, Status
+from runbook.remote.modes import Mode, Status, Verdict
 from runbook.rollout.journal import Entry
 
 OPENED = ("record", "site", "mode", "operator", "commit", "dirty", "parameters")  # what the first entry tells
@@ -118,8 +118,10 @@ class History:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many steps ended how (`failed` counts unreachable hosts too), and how many checks there were."""
+        """How many steps ended how (`failed` counts unreachable hosts too), how many checks there were, and, if any,
+        how many of them were not tried."""
         ended = Counter(Status(step["status"]) for step in self.steps)
+        untried = sum(outcomes.verdict(check) is Verdict.NOT_TRIED for check in self.checks)
         return {
             "changed": ended[Status.CHANGED],
             "ok": ended[Status.OK],
@@ -127,6 +129,7 @@ class History:
             "would_change": ended[Status.WOULD_CHANGE],
             "skipped": ended[Status.SKIPPED],
             "checks": len(self.checks),
+            **({"not_tried": untried} if untried else {}),
         }
 
     @property

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from runbook import outcomes
 from runbook.outcomes import Outcome
-from runbook.remote.modes import Status
+from runbook.remote.modes import Status, Verdict
 from runbook.rollout.journal import Entry, Tail
 
 VARIABLE = "RUNBOOK_PROGRESS"  # names the socket that a rollout listens on, in its kernels' environment
@@ -239,7 +239,9 @@ def lines_of(entry: Entry) -> list[Text]:
         case "step" if Status(entry["status"]) in NEWS:
             return [Text(f"    {entry['status']}: {outcomes.describe(entry)}")]
         case "check":
-            return [Text(f"    {'holds' if entry['holds'] else 'DOES NOT HOLD'}: {outcomes.describe(entry)}")]
+            verdict = outcomes.verdict(entry)
+            said = verdict.upper() if verdict is Verdict.FAILS else verdict
+            return [Text(f"    {said}: {outcomes.describe(entry)}")]
         case "gate":
             return [Text(f"    gate {entry['name']}: {entry['answer']} {entry['by']}".rstrip())]
         case "note":

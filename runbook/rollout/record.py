@@ -24,7 +24,7 @@ from runbook.errors import RecordError
 from runbook.remote.modes import Mode
 from runbook.rollout import files, journal
 from runbook.rollout.history import ChapterHistory, History, SectionHistory, shown
-from runbook.rollout.journal import Fault, Journal
+from runbook.rollout.journal import Entry, Fault, Journal
 from runbook.secrets import redact_data
 from runbook.site import Site
 
@@ -188,9 +188,14 @@ def _section(section: SectionHistory) -> dict[str, Any]:
         "error": section.error,
         "seconds": section.seconds,
         "steps": [shown(step) for step in section.steps],
-        "checks": [{"name": check["name"], "holds": check["holds"]} for check in section.checks],
+        "checks": [_check(check) for check in section.checks],
         "gates": [{"name": gate["name"], "answer": gate["answer"], "by": gate["by"]} for gate in section.gates],
     }
+
+
+def _check(check: Entry) -> dict[str, Any]:
+    """`tried` is told where it is false: record.json of journals from before there was `tried` stays what it was."""
+    return {name: check[name] for name in ("name", "holds")} | ({} if check.get("tried", True) else {"tried": False})
 
 
 def _names(folder: Path) -> list[str]:

@@ -52,8 +52,8 @@ def step(status: str, host: str = "node1", diff: str = "") -> None:
     )
 
 
-def check(holds: bool) -> None:
-    events.emit(event="check", name="one leader", holds=holds, evidence="none", seconds=0.1)
+def check(holds: bool, tried: bool = True) -> None:
+    events.emit(event="check", name="one leader", holds=holds, tried=tried, evidence="none", seconds=0.1)
 
 
 def test_what_happens_in_a_section_is_told_with_chapter_and_section(shared: Path) -> None:
@@ -168,6 +168,19 @@ def test_a_summary_is_a_table_of_the_sections(shared: Path) -> None:
     ]
     assert "&lt;Connection&gt; string" in summary._repr_html_()
     assert repr(summary).splitlines()[0] == "1 Rehearsal: changed (apply)"
+
+
+def test_a_summary_counts_apart_what_was_not_tried(shared: Path) -> None:
+    chapter = Chapter(SITE, "plan")
+    with chapter.section("1.1", "Connection string"):
+        for holds, tried in ((True, True), (False, True), (False, False)):
+            check(holds, tried)
+    with chapter.section("1.2", "Start"):
+        check(False, tried=False)
+    assert [(row[2], row[4]) for row in chapter.finish().rows()] == [
+        ("ok", "1 of 2 hold, 1 not tried"),
+        ("ok", "1 not tried"),
+    ]
 
 
 def test_a_chapter_says_what_it_is(shared: Path) -> None:

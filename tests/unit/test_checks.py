@@ -11,9 +11,17 @@ import pytest
 from rich.console import Console
 
 from runbook import events, secrets
-from runbook.errors import CheckFailed, NoLeader
+from runbook.errors import (
+    CheckFailed,
+    HostKeyChanged,
+    HostUnreachable,
+    NoLeader,
+    NotReady,
+    RunbookError,
+    UnexpectedAnswer,
+)
 from runbook.remote.checks import Evidence, check
-from runbook.remote.modes import Mode
+from runbook.remote.modes import Mode, Verdict
 
 
 @pytest.fixture
@@ -76,6 +84,47 @@ def test_a_named_error_is_evidence_against_the_claim() -> None:
 
     result = check("one leader", probe, mode=Mode.PLAN)
     assert (result.holds, result.evidence.text, result.evidence.remedy) == (False, "no master leads", "look at zk")
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (NotReady("no session", "start it"), Verdict.NOT_TRIED),
+        (HostUnreachable("connection refused"), Verdict.NOT_TRIED),
+        (HostKeyChanged("another key"), Verdict.NOT_TRIED),
+        (UnexpectedAnswer("status 500"), Verdict.FAILS),
+    ],
+)
+def test_a_plan_says_of_a_claim_that_nobody_is_there_to_confirm_that_it_was_not_tried(
+    told: list[events.Event], error: RunbookError, verdict: Verdict
+) -> None:
+    def probe() -> Evidence:
+        raise error
+
+    result = check("one leader", probe, mode=Mode.PLAN)
+    assert (result.holds, result.verdict, result.evidence.text) == (False, verdict, error.message)
+    assert (told[-1]["holds"], told[-1]["tried"]) == (False, verdict is Verdict.FAILS)
+    untried = verdict is Verdict.NOT_TRIED
+    assert str(result).startswith("not tried: one leader: " if untried else "DOES NOT HOLD: one leader: ")
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(result)
+    assert ("– one leader (not tried)" in shown.getvalue()) is untried
+    assert ("– one leader</b> (not tried)" in result._repr_html_()) is untried
+
+
+@pytest.mark.parametrize("mode", [Mode.APPLY, Mode.VERIFY])
+def test_outside_a_plan_a_claim_that_cannot_be_tried_does_not_hold(told: list[events.Event], mode: Mode) -> None:
+    def ask() -> Verdict:
+        return check(
+            "one leader", lambda: Evidence(False, "nobody answers", tried=False), mode=mode, deadline=0
+        ).verdict
+
+    if mode is Mode.APPLY:
+        with pytest.raises(CheckFailed, match="nobody answers"):
+            ask()
+    else:
+        assert ask() is Verdict.FAILS
+    assert (told[-1]["holds"], told[-1]["tried"]) == (False, True)
 
 
 def test_a_mistake_in_a_check_is_loud() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runbook import outcomes
 from runbook.outcomes import Outcome
-from runbook.remote.modes import Mode
+from runbook.remote.modes import Mode, Verdict
 
 
 def step(status: str, host: str = "node1", **more: str) -> dict[str, str]:
@@ -44,6 +44,19 @@ def test_what_a_step_means(status: str, mode: Mode, outcome: Outcome) -> None:
 )
 def test_what_a_check_means(holds: bool, mode: Mode, outcome: Outcome) -> None:
     assert outcomes.of_event({"event": "check", "holds": holds}, mode) is outcome
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ({"holds": True, "tried": True}, Verdict.HOLDS),
+        ({"holds": False, "tried": True}, Verdict.FAILS),
+        ({"holds": False, "tried": False}, Verdict.NOT_TRIED),
+        ({"holds": False}, Verdict.FAILS),  # as journals had it before there was `tried`
+    ],
+)
+def test_how_a_check_ended(said: dict[str, bool], verdict: Verdict) -> None:
+    assert outcomes.verdict({"event": "check", **said}) is verdict
 
 
 def test_other_events_mean_nothing() -> None:

@@ -101,6 +101,13 @@ def test_checks_and_gates_are_told_with_their_evidence(page: Page) -> None:
     assert "approved restart It interrupts. by --yes" in text
 
 
+def test_a_plan_s_checks_that_were_not_tried_are_told_and_counted_apart(tmp_path: Path) -> None:
+    page = Page(report.render(make(tmp_path, Mode.PLAN)))
+    assert "– not tried one leads no answer" in " ".join(page.texts)
+    assert "○ does not hold yet it runs no answer" in " ".join(page.texts)
+    assert page.texts[page.texts.index("not tried") - 3 : page.texts.index("not tried")] == ["3", "checks", "1"]
+
+
 def test_versions_are_a_table(page: Page) -> None:
     start = page.texts.index("Versions")
     assert page.texts[start : start + 7] == ["Versions", "host", "kernel", "zookeeper", "node1", "3.10", "3.4.6"]

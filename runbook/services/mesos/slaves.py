@@ -165,7 +165,7 @@ def offered(site: Site, hosts: Hosts) -> Evidence:
     registrations = Registrations.ask(site)
     if registrations.state is None:
         assert registrations.problem is not None
-        return Evidence(False, registrations.problem.message, remedy=registrations.problem.remedy)
+        return Evidence.against(registrations.problem)
     wanted = Ranges(site.mesos.slave.ports.spans)
     states = forecast.slave_states(site, tuple(hosts))
     rows = []
