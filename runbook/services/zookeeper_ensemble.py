@@ -355,16 +355,17 @@ _quiet.addHandler(logging.NullHandler())  # what kazoo logs of lost connections 
 
 
 @contextmanager
-def session(address: str, port: int, timeout: float = 10.0) -> Iterator[KazooClient]:
-    """A session with one member, ended afterwards. Raises NotReady where none is given within `timeout` seconds, and
-    ServiceError for what goes wrong inside."""
-    place = f"ZooKeeper at {address}:{port}"
-    client = KazooClient(f"{address}:{port}", timeout=timeout, logger=_quiet)
+def session(members: str, timeout: float = 10.0) -> Iterator[KazooClient]:
+    """A session with one of `members` (`a:2181,b:2181`), ended afterwards. Raises NotReady where none of them gives one
+    within `timeout` seconds, and ServiceError for what goes wrong inside."""
+    place = f"ZooKeeper at {members}"
+    client = KazooClient(members, timeout=timeout, logger=_quiet)
     try:
         try:
             client.start(timeout)
         except KazooTimeoutError as error:
-            raise NotReady(f"{place} gave no session within {timeout:g} s", "see that a majority runs (1.3)") from error
+            remedy = "see that a majority of the members runs (1.3)"
+            raise NotReady(f"{place} gave no session within {timeout:g} s", remedy) from error
         yield client
     except KazooException as error:
         raise ServiceError(f"{place}: {type(error).__name__} {error}".rstrip(), "look at its log (1.2)") from error
@@ -375,10 +376,10 @@ def session(address: str, port: int, timeout: float = 10.0) -> Iterator[KazooCli
 
 def written_and_read(site: Site) -> Evidence:
     """Whether what is written through each member is read through the next: temporary znodes, removed at the end."""
-    hosts = site.having("zookeeper")
+    hosts, port = site.having("zookeeper"), site.zookeeper.client_port
     rows = []
     with ExitStack() as sessions:
-        clients = {host: sessions.enter_context(session(host.address, site.zookeeper.client_port)) for host in hosts}
+        clients = {host: sessions.enter_context(session(f"{host.address}:{port}")) for host in hosts}
         sessions.callback(_remove_own, clients[hosts[0]])
         for writer, reader in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
             path, token, began = f"{OWN}/check-{uuid.uuid4().hex}", uuid.uuid4().bytes, time.monotonic()

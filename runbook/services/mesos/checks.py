@@ -9,32 +9,22 @@ Sources: 'Operational Guide' of Mesos' documentation (how many masters a quorum 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pandas as pd
-from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException
-from kazoo.handlers.threading import KazooTimeoutError
 
-from runbook.errors import NotReady, RunbookError, ServiceError
+from runbook.errors import RunbookError, ServiceError
 from runbook.remote.checks import Evidence
 from runbook.services.mesos.client import Masters, MesosMaster, State
 from runbook.services.mesos.election import Election, Finding, MasterView, address_of, read_election, verdict, works
 from runbook.services.mesos.steps import ip_of
 from runbook.services.mesos.tables import masters_table, slaves_table
+from runbook.services.zookeeper_ensemble import session
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
-
-SESSION_TIMEOUT = 10.0
-"""Seconds within which ZooKeeper must give a session."""
-
-_quiet = logging.getLogger("runbook.kazoo")
-_quiet.addHandler(logging.NullHandler())  # what kazoo logs of lost connections reaches the caller as an error
 
 
 def masters_of(site: Site) -> Masters:
@@ -48,26 +38,8 @@ def election_of(site: Site) -> Election:
 
     Raises NotReady where none gives a session, and ServiceError for what goes wrong inside.
     """
-    with _session(site) as zookeeper:
+    with session(site.zookeeper_hosts) as zookeeper:
         return read_election(zookeeper, site.mesos.zk_path)
-
-
-@contextmanager
-def _session(site: Site) -> Iterator[KazooClient]:
-    place = f"ZooKeeper at {site.zookeeper_hosts}"
-    client = KazooClient(site.zookeeper_hosts, timeout=SESSION_TIMEOUT, logger=_quiet)
-    try:
-        try:
-            client.start(SESSION_TIMEOUT)
-        except KazooTimeoutError as error:
-            remedy = "run chapter 1: see that a majority of the members runs"
-            raise NotReady(f"{place} gave no session within {SESSION_TIMEOUT:g} s", remedy) from error
-        yield client
-    except KazooException as error:
-        raise ServiceError(f"{place}: {type(error).__name__} {error}".rstrip(), "run chapter 1") from error
-    finally:
-        client.stop()
-        client.close()
 
 
 @dataclass(frozen=True)
@@ -282,7 +254,7 @@ class Registrations:
         """Whether the slaves of these hosts are registered with the leader, and active."""
         if self.state is None:
             assert self.problem is not None
-            return Evidence(False, self.problem.message, remedy=self.problem.remedy)
+            return Evidence.against(self.problem)
         missing = [host for host in hosts if host not in self.entries]
         lost = [host for host in hosts if host in self.entries and not self.entries[host]["active"]]
         said = [
