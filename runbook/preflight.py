@@ -7,7 +7,6 @@ what a chapter would fail at, a *warning* what an operator should know; each has
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, 
 from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
-from runbook.services.probes import LISTENERS, listeners, values
+from runbook.services.probes import LISTENERS, ahead, listeners, timed, values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 
@@ -157,15 +156,13 @@ def run(site: Site, hosts: Hosts | None = None) -> Preflight:
 
 @dataclass(frozen=True)
 class Seen:
-    """What one host answered, and when: `sent` and `received` are this machine's clock, in seconds since 1970.
+    """What one host answered.
 
     `reached` says of each port that this machine asks whether anything answered there, if only that nobody listens.
     """
 
     host: HostParameters
     output: Output
-    sent: float
-    received: float
     reached: Mapping[int, bool]
 
     @cached_property
@@ -174,22 +171,13 @@ class Seen:
         return facts(self.output.stdout)
 
     @property
-    def ahead(self) -> tuple[float, float]:
-        """By how many seconds its clock is ahead of this machine's (negative: behind), at least and at most.
-
-        The host looked at its clock first and last, between `sent` and `received`.
-        """
-        return float(self.fact["last"]) - self.received, float(self.fact["first"]) - self.sent
-
-    @property
     def skew(self) -> float:
         """By how many seconds it is surely ahead (negative: behind); 0 where it may be right."""
-        least, most = self.ahead
+        least, most = ahead(self.output)
         return least if least > 0 else most if most < 0 else 0.0
 
 
 _QUESTION = r"""
-echo "first=$(date +%s.%N)"
 echo "uid=$(id -u)"
 . /etc/os-release 2>/dev/null && {{ echo "os=$PRETTY_NAME"; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; }}
 echo "kernel=$(uname -r)"
@@ -210,25 +198,20 @@ if [ -x {zookeeper}/bin/zkServer.sh ]; then echo zookeeper=yes; fi
 
 def question(site: Site, host: HostParameters) -> str:
     """The sh text that brings back what `judge` looks at. It changes nothing."""
-    return (
-        _QUESTION.format(
-            tools=" ".join(TOOLS),
-            paths=" ".join(map(quote, _space(site, host))),
-            zookeeper=quote(site.zookeeper.home),
-        )
-        + LISTENERS
-        + 'echo "last=$(date +%s.%N)"\n'
+    asked = _QUESTION.format(
+        tools=" ".join(TOOLS),
+        paths=" ".join(map(quote, _space(site, host))),
+        zookeeper=quote(site.zookeeper.home),
     )
+    return timed(asked + LISTENERS)
 
 
 def _ask(site: Site, host: HostParameters, hosts: Hosts) -> Seen:
-    sent = time.time()
     output = hosts.only(host.name).run(question(site, host))[host.name]
-    received = time.time()
     ports = set(site.listening(host).values()) if output.ok and host.ssh.gateway is None else ()
     with ThreadPoolExecutor(max_workers=max(1, len(ports))) as pool:
         reached = dict(zip(ports, pool.map(lambda port: _reached(host.address, port), ports), strict=True))
-    return Seen(host, output, sent, received, reached)
+    return Seen(host, output, reached)
 
 
 def _reached(address: str, port: int) -> bool:
@@ -312,7 +295,7 @@ def _login(seen: Seen) -> Iterator[Item]:
 def _clock(seen: Seen, skews: Sequence[float]) -> Found:
     skew = seen.skew
     if abs(skew) < 1:
-        return _ok(f"within {max(0.1, *map(abs, seen.ahead)):.1f} s")
+        return _ok(f"within {max(0.1, *map(abs, ahead(seen.output))):.1f} s")
     found = f"{abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     remedy = "start chronyd or ntpd on all hosts and here, and see that they are in step"
     if len(skews) > 1 and max(skews) - min(skews) < 1:

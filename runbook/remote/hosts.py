@@ -39,12 +39,17 @@ Steps = Sequence[Step] | Callable[[HostParameters], Sequence[Step]]
 
 @dataclass(frozen=True)
 class Output:
-    """The answer to a question: what a host printed, or the error that kept it from answering."""
+    """The answer to a question: what a host printed, or the error that kept it from answering.
+
+    It was asked and answered between `sent` and `received`, by this machine's clock, in seconds since 1970.
+    """
 
     stdout: str = ""
     stderr: str = ""
     status: int | None = None
     error: RunbookError | None = None
+    sent: float = 0.0
+    received: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -131,12 +136,14 @@ class Hosts:
         """
 
         def ask(host: HostParameters) -> Output:
+            sent, began = time.time(), time.monotonic()
             try:
-                transcript = self._fleet.sessions[host.name].execute([Piece("0", script)], time.monotonic() + deadline)
+                transcript = self._fleet.sessions[host.name].execute([Piece("0", script)], began + deadline)
             except RunbookError as error:
-                return Output(error=error)
+                return Output(error=error, sent=sent, received=sent + time.monotonic() - began)
+            received = sent + time.monotonic() - began  # not time.time(), which may have been set meanwhile
             frame = transcript.frames["0"]
-            return Output(frame.out, frame.err, frame.status)
+            return Output(frame.out, frame.err, frame.status, sent=sent, received=received)
 
         return dict(zip((host.name for host in self.members), _each(ask, self.members), strict=True))
 

@@ -1,9 +1,13 @@
-"""Questions in sh that several services and the preflight ask of a host: who listens at a port, what a process is."""
+"""Questions in sh that several services and the preflight ask of a host: who listens at a port, what a process is, and
+what its clock says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from runbook.remote.hosts import Output
+from runbook.remote.shell import facts
 
 COMMAND_OF = r"""
 command_of() { tr '\0\n' '  ' 2>/dev/null < "/proc/$1/cmdline" | sed 's/ *$//'; }
@@ -53,6 +57,21 @@ def listeners(output: str) -> tuple[Listener, ...] | None:
             return None
         found.append(Listener(int(port), int(pid) if pid.isdecimal() else None, command))
     return tuple(found)
+
+
+def timed(script: str) -> str:
+    """`script` between two looks at the host's clock, for `ahead`."""
+    look = 'echo "{}=$(date +%s.%N)"\n'
+    return look.format("first") + script.rstrip("\n") + "\n" + look.format("last")
+
+
+def ahead(output: Output) -> tuple[float, float]:
+    """By how many seconds a host's clock is ahead of this machine's (negative: behind), at least and at most.
+
+    From the answer to a `timed` question: both looks fell between its `sent` and `received`, however late it came.
+    """
+    said = facts(output.stdout)
+    return float(said["last"]) - output.received, float(said["first"]) - output.sent
 
 
 def values(output: str, key: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from functools import cached_property
 from runbook.remote.hosts import Output
 from runbook.remote.shell import facts, quote
 from runbook.services.findings import Finding, Findings
-from runbook.services.probes import LISTENERS, Listener, listeners, shortened, values
+from runbook.services.probes import LISTENERS, Listener, ahead, listeners, shortened, timed, values
 from runbook.services.zookeeper_ensemble import server_lines
 from runbook.site import HostParameters, Site
 
@@ -29,8 +29,8 @@ PROCESS = "QuorumPeerMain"
 PREALLOCATED = 64 * 1024
 """Kilobytes that ZooKeeper reserves at once for a transaction log (preAllocSize): with less it cannot write one."""
 
-SKEW = 30
-"""Seconds by which clocks may seem to differ: hosts are asked at once, but a busy one may answer that much later."""
+SKEW = 5
+"""Seconds by which clocks may surely differ, beyond what the time that the answers took leaves open."""
 
 _LOG, _SNAPSHOT, _SNAPSHOT_END = "5a4b4c47", "5a4b534e", "000000012f"
 """How a transaction log (ZKLG) and a snapshot (ZKSN) begin, and how a complete snapshot ends: a string of length 1,
@@ -44,7 +44,6 @@ def pid_file(site: Site) -> str:
 
 _PROBE = r"""
 conf={conf}; wanted={data}; logs={logs}; pids={pids}
-echo "now=$(date +%s)"
 grep -l '{process}' /proc/[0-9]*/cmdline 2>/dev/null | sed 's,/proc/\([0-9]*\).*,runs=\1,'
 if [ -e "$pids" ]; then
   pid=$(head -c 20 "$pids" | tr -cd '0-9'); echo "pidfile=$pid"
@@ -88,13 +87,14 @@ done
 def probe(site: Site) -> str:
     """The sh text that prints what a diagnosis is made from. It reads, and changes nothing."""
     zookeeper = site.zookeeper
-    return LISTENERS + _PROBE.format(
+    asked = _PROBE.format(
         conf=quote(zookeeper.conf_dir),
         data=quote(zookeeper.data_dir),
         logs=quote(zookeeper.log_dir),
         pids=quote(pid_file(site)),
         process=f"[{PROCESS[0]}]{PROCESS[1:]}",  # a pattern that does not match grep's own command line
     )
+    return timed(LISTENERS + asked)
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,15 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Seen:
-    """What `probe` printed on one host."""
+    """What one host answered to `probe`."""
 
     host: HostParameters
-    text: str
+    output: Output
+
+    @property
+    def text(self) -> str:
+        """What it printed."""
+        return self.output.stdout
 
     @cached_property
     def fact(self) -> Mapping[str, str]:
@@ -176,7 +181,7 @@ def diagnose(site: Site, outputs: Mapping[str, Output], serving: frozenset[str])
     What stands in logs counts only for a member that does not serve, and only where nothing better explains it.
     """
     hosts = {host.name: host for host in site.having("zookeeper")}
-    seen = {name: Seen(hosts[name], output.stdout) for name, output in outputs.items() if output.ok}
+    seen = {name: Seen(hosts[name], output) for name, output in outputs.items() if output.ok}
     found: list[Finding] = []
     for name, output in outputs.items():
         if name not in seen:
@@ -432,11 +437,13 @@ def _last_word(seen: Seen) -> str:
 
 
 def _clocks(everywhere: Mapping[str, Seen]) -> Iterator[Finding]:
-    clocks = {name: int(seen.fact["now"]) for name, seen in everywhere.items()}
-    if not clocks:
+    """The middle of the least and the middle of the most that clocks are ahead by enclose the middle clock."""
+    bounds = {name: ahead(seen.output) for name, seen in everywhere.items()}
+    if not bounds:
         return
-    middle = sorted(clocks.values())[len(clocks) // 2]
-    for name, clock in clocks.items():
-        if abs(clock - middle) > SKEW:
-            evidence = f"{abs(clock - middle)} s {'ahead of' if clock > middle else 'behind'} the other hosts"
-            yield Finding(name, "the clock is off", evidence, "start chronyd or ntpd, and see that it is in step")
+    least, most = (sorted(side)[len(bounds) // 2] for side in zip(*bounds.values(), strict=True))
+    for name, (at_least, at_most) in bounds.items():
+        for off, where in ((at_least - most, "ahead of"), (least - at_most, "behind")):
+            if off > SKEW:
+                evidence = f"{off:.0f} s {where} the other hosts"
+                yield Finding(name, "the clock is off", evidence, "start chronyd or ntpd, and see that it is in step")

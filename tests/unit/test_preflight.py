@@ -59,7 +59,7 @@ def seen(
     kept = [line for line in said + DISKS + ADDRESSES + TOOLS if not line.startswith(without)] if without else None
     text = "\n".join([*(kept if kept is not None else said + DISKS + ADDRESSES + TOOLS), *lines])
     ports = dict.fromkeys(described.listening(described.hosts[0]).values(), True) if reached is None else reached
-    return Seen(described.hosts[0], output or Output(text, "", 0), NOW, NOW + 0.3, ports)
+    return Seen(described.hosts[0], output or Output(text, "", 0, sent=NOW, received=NOW + 0.3), ports)
 
 
 def states(*items: preflight.Item) -> dict[str, State]:
@@ -226,8 +226,7 @@ def test_it_shows_hosts_and_checks_and_the_same_thing_to_do_once(count: int) -> 
     )
     many = Site.parse(f"name: test\nhosts:\n{hosts}\nzookeeper: {{allow_even: true}}\n", Path("test.yml"))
     everybody = [
-        Seen(host, seen(site(), f"address={host.address}", systemd="degraded").output, NOW, NOW + 0.3, {})
-        for host in many.hosts
+        Seen(host, seen(site(), f"address={host.address}", systemd="degraded").output, {}) for host in many.hosts
     ]
     result = Preflight("test", (), judge(many, everybody))
     assert result.ok
@@ -245,7 +244,7 @@ def test_the_question_is_understood_by_the_shells_and_answers_everything(shell: 
     text = preflight.question(described, described.hosts[0])
     done = subprocess.run([shell, "-s"], input=text, text=True, capture_output=True, check=False)
     assert done.returncode == 0
-    answered = Seen(described.hosts[0], Output(done.stdout, done.stderr, 0), NOW, NOW, {})
+    answered = Seen(described.hosts[0], Output(done.stdout, done.stderr, 0), {})
     assert {"first", "uid", "kernel", "cpus", "memory", "systemd", "firewalld", "last"} <= answered.fact.keys()
     assert float(answered.fact["first"]) <= float(answered.fact["last"])
     disks = [line for line in done.stdout.splitlines() if line.startswith("disk=")]

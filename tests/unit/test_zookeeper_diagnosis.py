@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Host:
                 shutil.copy(source, self.logs / f"zookeeper-root-server-node3.{suffix}")
 
     def ask(self, shell: str = "sh") -> Output:
+        sent = time.time()
         done = subprocess.run([shell, "-s"], input=probe(self.site), text=True, capture_output=True, check=False)
         assert done.stderr == ""
         ours = [line for line in done.stdout.splitlines() if not line.startswith(("runs=", "listen=", "pidprocess="))]
@@ -62,7 +64,7 @@ class Host:
         for line in done.stdout.splitlines():
             if line.startswith("pidfile=") and (command := self.processes.get(int(line[8:] or 0))):
                 ours.append(f"pidprocess={command}")
-        return Output("\n".join(ours), "", done.returncode)
+        return Output("\n".join(ours), "", done.returncode, sent=sent, received=time.time())
 
     def found(self, serving: bool = False, others: dict[str, Output] | None = None) -> list[Finding]:
         """The findings on this host, which serves or not; the others are well and serve, unless given."""
@@ -294,13 +296,40 @@ def test_a_full_disk(host: Host) -> None:
     assert "2 MB free" in finding.evidence
 
 
-def test_a_clock_that_is_off(host: Host) -> None:
-    output = host.ask()
-    now = next(int(line[4:]) for line in output.stdout.splitlines() if line.startswith("now="))
-    late = Output(output.stdout.replace(f"now={now}", f"now={now - 3600}"), "", 0)
-    findings = diagnose(host.site, {"node1": output, "node2": output, "node3": late}, frozenset({"node3"}))
-    (finding,) = (one for one in findings if one.cause == "the clock is off")
-    assert (finding.host, finding.evidence) == ("node3", "3600 s behind the other hosts")
+NOW = 1_780_000_000.0
+
+
+def clock(ahead: float, asked: float = 0.0, took: float = 0.2) -> Output:
+    """The answer, `asked` seconds after NOW and within `took`, of a host whose clock is so many seconds ahead."""
+    looked = NOW + asked + took / 2 + ahead
+    return Output(f"first={looked}\nlast={looked}", "", 0, sent=NOW + asked, received=NOW + asked + took)
+
+
+def clocks(host: Host, **answers: Output) -> list[tuple[str, str]]:
+    findings = diagnose(host.site, answers, frozenset(answers))
+    return [(one.host, one.evidence) for one in findings if one.cause == "the clock is off"]
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(-3600, "3600 s behind"), (3600, "3600 s ahead of"), (-6, "6 s behind")])
+def test_a_clock_that_is_off(host: Host, ahead: float, said: str) -> None:
+    found = clocks(host, node1=clock(0), node2=clock(0), node3=clock(ahead))
+    assert found == [("node3", f"{said} the other hosts")]
+
+
+def test_a_host_that_answers_late_has_no_clock_that_is_off(host: Host) -> None:
+    assert clocks(host, node1=clock(0), node2=clock(0), node3=clock(0, asked=25.0)) == []
+    assert clocks(host, node1=clock(0), node2=clock(0), node3=clock(0, took=50.0)) == []
+    assert clocks(host, node1=clock(0, took=50.0), node2=clock(0, took=40.0), node3=clock(0)) == []
+
+
+def test_the_clock_of_a_late_answer_counts_as_far_as_it_is_sure(host: Host) -> None:
+    late = clock(-60, asked=25.0, took=50.0)  # it looked at its clock at any of these 50 s
+    assert clocks(host, node1=clock(0), node2=clock(0), node3=late) == [("node3", "35 s behind the other hosts")]
+
+
+def test_the_probe_s_answer_tells_the_clock(host: Host) -> None:
+    answers = {name: host.ask() for name in ("node1", "node2", "node3")}
+    assert clocks(host, **answers) == []
 
 
 def test_one_that_waits_for_a_majority(host: Host) -> None:
