@@ -222,6 +222,86 @@ class DeploymentFailed(RunbookError):
         self.result = result
 
 
+# talking to a registry
+
+
+class RepositoryUnknown(NotFound):
+    """A registry holds no repository of this name (NAME_UNKNOWN)."""
+
+
+class ManifestUnknown(NotFound):
+    """A repository has no such tag or digest (MANIFEST_UNKNOWN), or its manifest is lost."""
+
+
+class BlobUnknown(NotFound):
+    """A registry does not hold a layer or configuration that was asked for or referred to (BLOB_UNKNOWN)."""
+
+
+class NameInvalid(RequestMalformed):
+    """The name of a repository or tag breaks the registry's grammar (NAME_INVALID, TAG_INVALID)."""
+
+
+class DigestInvalid(RequestMalformed):
+    """What should be a digest is none (DIGEST_INVALID)."""
+
+
+class DigestMismatch(ServiceError):
+    """What a registry gave or took has another digest than it should: it is damaged, or something else."""
+
+
+class CredentialsRefused(ServiceError):
+    """A registry or its token server wants credentials, or refuses those that it got (401, UNAUTHORIZED)."""
+
+
+class AccessDenied(ServiceError):
+    """A registry knows who asks, and does not let them do this (403, DENIED)."""
+
+
+class DeleteDisabled(ServiceError):
+    """A registry runs without REGISTRY_STORAGE_DELETE_ENABLED (405, UNSUPPORTED)."""
+
+
+class RegistryReadOnly(ServiceError):
+    """A registry takes no changes (405 on whatever would change it)."""
+
+
+class MountRefused(ServiceError):
+    """A registry did not take a blob over from another of its repositories."""
+
+
+class TooManyRequests(ServiceError):
+    """A registry, or what stands before it, wants fewer requests (429); `seconds` is how long to wait, if it says."""
+
+    def __init__(
+        self, message: str, remedy: str | None = None, *, answer: object = None, seconds: float | None = None
+    ) -> None:
+        super().__init__(message, remedy, answer=answer)
+        self.seconds = seconds
+
+
+class RegistryTooOld(ServiceError):
+    """A registry speaks the API's version 1, or a format of manifests, that the runbook does not use."""
+
+
+class TlsMismatch(EndpointUnreachable):
+    """One side of a connection speaks TLS and the other does not."""
+
+
+class CertificateRefused(EndpointUnreachable):
+    """A service's certificate is not from the CA that is trusted, or not for its address, or not of this time."""
+
+
+# talking to a database
+
+
+class LoginRefused(ServiceError):
+    """A database does not let this user in: its password, where it comes from, or what it may use."""
+
+
+class StatementRefused(ServiceError):
+    """A database did not do what it was told; the message carries its own."""
+
+
 # around a rollout
 
 

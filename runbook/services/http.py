@@ -9,6 +9,8 @@ An `Endpoint` is the base URL of one service on one host. It adds to requests wh
   status, not JSON, …), which shows what the service said: JSON, plain text (Mesos) or HTML (Marathon's Jetty).
 - Redirects within the host and port are followed; a redirect elsewhere is refused unless the caller asks for it,
   and credentials never go along.
+- Of a list in Accept, each media type goes on a line of its own, which to HTTP is the same; registry 2.3 compares
+  whole lines with the types that it knows.
 - Credentials in a URL are taken out of it: no message, log or table shows them. Proxies, `.netrc` and
   certificates of the environment are not used: the runbook talks to the site's own nodes and to nobody else.
 
@@ -29,6 +31,9 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import requests
 import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3 import HTTPHeaderDict
 
 from runbook.errors import (
     ConnectionCut,
@@ -104,8 +109,26 @@ class Answer:
         return line if len(line) <= _EXCERPT else f"{line[:_EXCERPT]}…"
 
 
+class _Adapter(HTTPAdapter):
+    """Sends each media type of Accept on a line of its own; requests itself knows one line a name."""
+
+    def add_headers(self, request: requests.PreparedRequest, **_: Any) -> None:
+        types = [media_type.strip() for media_type in request.headers.get("Accept", "").split(",")]
+        if len(types) > 1:
+            lines = HTTPHeaderDict(request.headers)
+            del lines["Accept"]
+            for media_type in types:
+                lines.add("Accept", media_type)
+            request.headers = lines  # type: ignore[assignment]  # what urllib3 is handed, as it is
+
+
 class _Session(requests.Session):
     """A session that leaves redirects alone; requests parses them even when told not to follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -116,7 +139,8 @@ class Endpoint:
 
     `url`: `http://host:port`, optionally with a path; credentials in it are used for basic authentication and
     taken out. `name`: what messages call the service (`mesos-master on node1`), in place of the bare URL.
-    `auth`: user and password. `verify`: True, False, or the path of a CA certificate, for https.
+    `auth`: user and password, or what puts credentials into each request. `verify`: True, False, or the path of a
+    CA certificate, for https.
     """
 
     def __init__(
@@ -125,7 +149,7 @@ class Endpoint:
         *,
         name: str | None = None,
         timeouts: Timeouts | None = None,
-        auth: tuple[str, str] | None = None,
+        auth: tuple[str, str] | AuthBase | None = None,
         verify: bool | str = True,
     ) -> None:
         parts = urlsplit(url)
@@ -223,11 +247,31 @@ class Endpoint:
         `pause`: for how many seconds it may be silent (default: `timeouts.read`); the whole has no limit. Where the
         service ends it, so do the lines; leaving the context ends the connection. Redirects and errors as `request`'s.
         """
+        with self._successful(path, pause, params=params, headers=headers, elsewhere=elsewhere) as response:
+            yield self._lines(response, pause or self.timeouts.read)
+
+    @contextmanager
+    def download(
+        self, path: str, *, headers: Mapping[str, str] | None = None, elsewhere: bool = False
+    ) -> Iterator[Iterator[bytes]]:
+        """Ask for something big, and give its bytes in pieces as they come.
+
+        It may pause for `timeouts.read`; the whole has no limit. Leaving the context ends the connection. Redirects
+        and errors as `request`'s.
+        """
+        with self._successful(path, None, headers=headers, elsewhere=elsewhere) as response:
+            yield self._pieces(response, self.timeouts.read)
+
+    @contextmanager
+    def _successful(
+        self, path: str, pause: float | None, *, elsewhere: bool, params: Query | None = None, **content: Any
+    ) -> Iterator[requests.Response]:
+        """The answer to a GET once it is one of success, its body not yet read."""
         url: str = self.url + path
         for _ in range(_MAX_HOPS):
-            with self._opened("GET", url, pause, params=params, headers=headers) as response:
+            with self._opened("GET", url, pause, params=params, **content) as response:
                 if response.status_code in SUCCESS:
-                    yield self._lines(response, pause or self.timeouts.read)
+                    yield response
                     return
                 answer = self._answer(response, time.monotonic() + self.timeouts.whole)
             if answer.status not in _REDIRECTS or "location" not in answer.headers:
@@ -264,14 +308,18 @@ class Endpoint:
 
     def _lines(self, response: requests.Response, silence: float) -> Iterator[bytes]:
         rest = b""
-        try:
-            while piece := response.raw.read1(_PIECE, decode_content=True):
-                *lines, rest = (rest + piece).split(b"\n")
-                yield from (line.removesuffix(b"\r") for line in lines)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise self._named(error, redact_url(response.url), silence) from error
+        for piece in self._pieces(response, silence):
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line.removesuffix(b"\r") for line in lines)
         if rest:
             yield rest
+
+    def _pieces(self, response: requests.Response, silence: float) -> Iterator[bytes]:
+        try:
+            while piece := response.raw.read1(_PIECE, decode_content=True):
+                yield piece
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise self._named(error, redact_url(response.url), silence) from error
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         pieces = []
