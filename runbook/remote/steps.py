@@ -229,7 +229,7 @@ def _check_path(path: str) -> None:
 
 
 class _FileStep(Step):
-    """What File and Lines share: the probe of a file, and the write of a new content."""
+    """What File and EditedFile share: the probe of a file, and the write of a new content."""
 
     path: str
 
@@ -332,8 +332,43 @@ class File(_FileStep):
         )
 
 
+class EditedFile(_FileStep):
+    """What Lines and JsonMembers share: a file that others own, of which a part is to be as desired.
+
+    Mode and owner stay; an absent file is created with 0644, root.
+    """
+
+    def probe(self) -> str:
+        return self._probe("-", CONTENT_CAP)
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        present = self._present(state)
+        before: bytes | None
+        if present["kind"] == "absent":
+            before, observed = None, "absent"
+        else:
+            before, observed = base64.b64decode(present.get("content", "")), present["sha256"]
+        after = self._edited(before or b"")
+        if max(int(present.get("size", 0)), len(after)) > CONTENT_CAP:
+            raise StepFailed(f"{self.path} is, or would be, larger than {CONTENT_CAP} bytes", "edit it by hand")
+        if after == (before or b""):
+            return None
+        diff = unified_diff(self.path, before, after)
+        return Change("create" if before is None else "edit", diff, observed=observed, content=after)
+
+    @abstractmethod
+    def _edited(self, before: bytes) -> bytes:
+        """The desired content of a file that holds `before`. Raises StepFailed where it must not be touched."""
+
+    def script(self, change: Change) -> str:
+        if change.observed == "absent":
+            return self._write(change, "0644", "root:root")
+        keep = f"set -e\nmode=$(stat -c %a {quote(self.path)}); owner=$(stat -c %u:%g {quote(self.path)})\n"
+        return keep + self._write(change, '"$mode"', '"$owner"')
+
+
 @dataclass(frozen=True)
-class Lines(_FileStep):
+class Lines(EditedFile):
     """Single lines in a file that others own; everything else in it stays as it is.
 
     `lines` holds pairs (pattern, line): of the lines that are `line` or that `pattern` (a regular expression, matched
@@ -356,24 +391,6 @@ class Lines(_FileStep):
     def label(self) -> str:
         return f"lines in {self.path}"
 
-    def probe(self) -> str:
-        return self._probe("-", CONTENT_CAP)
-
-    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
-        present = self._present(state)
-        before: bytes | None
-        if present["kind"] == "absent":
-            before, observed = None, "absent"
-        else:
-            before, observed = base64.b64decode(present.get("content", "")), present["sha256"]
-        after = self._edited(before or b"")
-        if max(int(present.get("size", 0)), len(after)) > CONTENT_CAP:
-            raise StepFailed(f"{self.path} is, or would be, larger than {CONTENT_CAP} bytes", "edit it by hand")
-        if after == (before or b""):
-            return None
-        diff = unified_diff(self.path, before, after)
-        return Change("create" if before is None else "edit", diff, observed=observed, content=after)
-
     def _edited(self, before: bytes) -> bytes:
         # Bytes that are not UTF-8 become surrogates and come back as they were.
         kept = _split(before.decode("utf-8", "surrogateescape"))
@@ -389,12 +406,6 @@ class Lines(_FileStep):
         after = "".join(kept).encode("utf-8", "surrogateescape")
         # A file whose only difference is the missing newline at its end is left alone.
         return before if after == before + b"\n" else after
-
-    def script(self, change: Change) -> str:
-        if change.observed == "absent":
-            return self._write(change, "0644", "root:root")
-        keep = f"set -e\nmode=$(stat -c %a {quote(self.path)}); owner=$(stat -c %u:%g {quote(self.path)})\n"
-        return keep + self._write(change, '"$mode"', '"$owner"')
 
 
 def Line(path: str, line: str, match: str | None = None) -> Lines:
