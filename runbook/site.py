@@ -313,6 +313,12 @@ class DockerParameters(Parameters):
     """Null: the newest that the yum repository has, as the document installs it."""
 
 
+MYSQL_DOES_NOT_START = 128
+"""MB of memory with which MySQL does not start (6.3)."""
+MYSQL_OWN_DATABASES = frozenset({"mysql", "information_schema", "performance_schema", "sys"})
+"""The databases that a server has before anybody makes one (6.4.1)."""
+
+
 class MySqlParameters(Parameters):
     """MySQL as a Docker task of Marathon (6)."""
 
@@ -663,6 +669,10 @@ class Site(Parameters):
         yield from map(self._port_open, _VISITED)
         yield self._offers_open()
         yield self._mysql_host()
+        yield self._mysql_instances()
+        yield self._mysql_port()
+        yield self._mysql_memory()
+        yield self._mysql_names()
         yield from map(self._containers, itertools.count(), self.hosts)
         yield from map(self._overrides, itertools.count(), self.hosts)
 
@@ -845,6 +855,44 @@ class Site(Parameters):
                 _did_you_mean(self.mysql.host, slaves) or "name a host that has the role",
                 ("mysql", "host"),
             )
+
+    def _mysql_instances(self) -> Iterator[Finding]:
+        mysql = self.mysql
+        if mysql.instances > 1:
+            yield Finding(
+                f"{mysql.instances} servers would share the data folder {mysql.volume}, and destroy what is in it",
+                "keep 1; a further server is an app of its own, with a folder of its own",
+                ("mysql", "instances"),
+            )
+        if mysql.instances > 1 and mysql.host_port:
+            yield Finding(
+                f"{mysql.instances} instances cannot share the port {mysql.host_port} of one host (6.3)",
+                "set 0: each gets a port of its own",
+                ("mysql", "host_port"),
+            )
+
+    def _mysql_port(self) -> Iterator[Finding]:
+        port, ranges = self.mysql.host_port, self.mesos.slave.ports
+        if port and port not in ranges:
+            yield Finding(
+                f"{port} is not among the slaves' ports {ranges}, so that no offer ever holds it (6.3)",
+                "set 0, or one of these",
+                ("mysql", "host_port"),
+            )
+
+    def _mysql_memory(self) -> Iterator[Finding]:
+        if self.mysql.mem <= MYSQL_DOES_NOT_START:
+            yield Finding(
+                f"MySQL does not start with {MYSQL_DOES_NOT_START} MB (6.3)",
+                "give it 1024, as the document does",
+                ("mysql", "mem"),
+            )
+
+    def _mysql_names(self) -> Iterator[Finding]:
+        if self.mysql.user == "root":
+            yield Finding("is there already, with root_password", "choose another name", ("mysql", "user"))
+        if self.mysql.database.lower() in MYSQL_OWN_DATABASES:
+            yield Finding("is the server's own", "choose another name", ("mysql", "database"))
 
     def _containers(self, position: int, host: HostParameters) -> Iterator[Finding]:
         if "docker" in host.roles:
