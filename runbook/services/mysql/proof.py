@@ -1,0 +1,56 @@
+"""The proof that data outlives its container: a row that is written before a kill and read after it.
+
+It is kept in a table of the runbook's own, `runbook_proof` in the app's database, made where it is not there; one row a
+rollout. Nothing else in the database is read or touched, and only a rollout that kills writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from runbook.errors import NotFound
+from runbook.services.mysql.client import Session
+
+TABLE = "runbook_proof"
+
+_CREATE = f"""\
+CREATE TABLE IF NOT EXISTS `{TABLE}` (
+  `record` VARCHAR(190) NOT NULL PRIMARY KEY,
+  `written` DATETIME NOT NULL,
+  `task` VARCHAR(255) NOT NULL
+) ENGINE=InnoDB"""  # another engine may lose a committed row with its process
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A row: the record of the rollout that wrote it, when (UTC, the server's clock), and the task that served then."""
+
+    record: str
+    written: datetime
+    task: str
+
+
+def write(session: Session, record: str, task: str) -> Proof:
+    """Write the row of a record (again, if it is there), and read it back."""
+    session.rows(_CREATE)
+    session.rows(f"REPLACE INTO `{TABLE}` (`record`, `written`, `task`) VALUES (%s, UTC_TIMESTAMP(), %s)", record, task)
+    return next(proof for proof in read(session) if proof.record == record)
+
+
+def read(session: Session) -> list[Proof]:
+    """All rows, the oldest first; none where there is no table yet."""
+    try:
+        rows = session.rows(f"SELECT `record`, `written`, `task` FROM `{TABLE}` ORDER BY `written`, `record`")
+    except NotFound:
+        return []
+    return [Proof(*row) for row in rows]
+
+
+def frame(proofs: Iterable[Proof]) -> pd.DataFrame:
+    """The rows as a table."""
+    rows = [(proof.record, f"{proof.written:%Y-%m-%d %H:%M:%S}", proof.task) for proof in proofs]
+    return pd.DataFrame(rows, columns=["record", "written (UTC)", "task that served then"])
