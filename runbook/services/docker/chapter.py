@@ -1,0 +1,221 @@
+"""Chapter 5: Docker, from the package to containers that Marathon starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar, NoReturn
+
+import pandas as pd
+from IPython.display import display
+
+from runbook.chapter import Chapter
+from runbook.errors import ApplyFailed, CheckFailed
+from runbook.remote.checks import CheckResult, Evidence, check
+from runbook.remote.hosts import Hosts
+from runbook.remote.modes import Mode
+from runbook.remote.results import ApplyResult
+from runbook.services.docker import diagnose, engine, images, ps
+from runbook.services.findings import Findings
+from runbook.services.marathon.apps import App, app_of
+from runbook.services.marathon.deploy import deploy, tasks_of
+from runbook.services.mesos import forecast, slaves
+from runbook.services.mesos.steps import SLAVE, plural
+from runbook.views.tables import Table
+
+UPLOAD_DEADLINE = 3600.0
+"""Seconds in which a host must have all its images: archives are large, and lines to a closed network slow."""
+
+TIME = re.compile(r"^\d\d:\d\d:\d\d$", re.MULTILINE)
+"""A line as the document's container prints them: `date -u +%T`."""
+
+
+class DockerHosts(Chapter):
+    """Chapter 5: the Docker hosts of a site."""
+
+    number = "5"
+    title = "Docker"
+
+    APP: ClassVar = "centos-marathon"
+    """The document's app (5.3)."""
+
+    @property
+    def members(self) -> Hosts:
+        """The hosts that have Docker."""
+        return self.hosts("docker")
+
+    # 5.1 and 5.2
+
+    def install(self) -> ApplyResult:
+        """5.1: the package docker-engine from the hosts' yum repositories. Raises ApplyFailed and GateRefused.
+
+        Another version than the one that is there is installed behind the gate `restart-docker` where containers run.
+        """
+        with self.section("5.1", "Install"):
+            name = f"yum install {self.site.docker.package}"
+            return self._applied(lambda: engine.restart_gently(self.members, engine.install(self.site), name))
+
+    def unit(self) -> Table:
+        """5.2: the unit that runs Docker, as the package ships it and with its drop-ins; one edited by hand is told."""
+        with self.section("5.2 unit", "The unit as systemd reads it"):
+            return engine.units(self.site, self.members)
+
+    def start(self) -> ApplyResult:
+        """5.2: Docker's service, enabled and running. Raises ApplyFailed and GateRefused."""
+        with self.section("5.2", "Enabled and running"):
+            # a plan foresees a package that is not there yet
+            package = (engine.install(self.site),) if self.mode is Mode.PLAN else ()
+            steps = (*package, engine.service(self.site))
+            try:
+                return self._applied(lambda: engine.restart_gently(self.members, steps, "service docker start"))
+            except ApplyFailed as error:
+                self._explained(error)
+
+    def engines(self) -> Table:
+        """5.2: version, storage, cgroups of every engine, and what it warns of; they go into the record."""
+        with self.section("5.2 engines", "What the engines say of themselves"):
+            answers = engine.said(self.members)
+            for host, (found, _) in answers.items():
+                if found is not None:
+                    self.versions(host, found.software)
+            return engine.facts_table(answers)
+
+    def slaves(self) -> ApplyResult:
+        """5.2: slaves that run Docker tasks, as chapter 3 configures them; one at a time, and their tasks go on.
+
+        Raises ApplyFailed, CheckFailed and GateRefused.
+        """
+        with self.section("5.2 slaves", "Slaves get the containerizer docker"):
+            hosts = self.members.having("mesos_slave")
+            if self.mode is not Mode.PLAN:
+                return self._applied(lambda: slaves.roll_out(self.site, hosts))
+            foreseen = {
+                name: replace(one, docker=True, restarts=one.restarts or not one.docker)
+                for name, one in forecast.forecasts(self.site, hosts).items()
+            }
+            return hosts.apply(
+                lambda host: slaves.start_steps(self.site, host, foreseen[host.name], self.mode),
+                name=f"service {SLAVE} start",
+            )
+
+    # 5.3: images
+
+    def load_images(self) -> ApplyResult:
+        """5.3: every image on the hosts that need it: the archives are uploaded where it is missing, and loaded.
+
+        Raises ParameterError, before any host is touched, for an archive that is missing or not the one that the
+        parameters promise; ApplyFailed.
+        """
+        with self.section("5.3 load", "Upload the archives and load them"):
+            self.site.check_files({"docker"})
+            return self._applied(
+                lambda: self.members.apply(
+                    lambda host: images.steps(self.site, host), name="docker load", deadline=UPLOAD_DEADLINE
+                )
+            )
+
+    def images(self) -> Table:
+        """5.3: `docker images` of every host, beside the archives."""
+        with self.section("5.3 images", "The images of each host"):
+            return images.table(self.site, self.members)
+
+    # 5.3: the app
+
+    def run(self) -> ApplyResult:
+        """5.3: the document's app, put to Marathon and followed until its instances run. Raises ApplyFailed."""
+        with self.section("5.3", "Run it through Marathon"):
+            try:
+                return self._applied(lambda: deploy(self.site, self._app, mode=self.mode))
+            except ApplyFailed as error:
+                self._explained(error)
+
+    def running(self) -> CheckResult:
+        """5.3, check: Marathon has as many instances as the app declares, and each has its container on its host."""
+        with self.section("5.3 running", "Every instance has its container"):
+            return self._check(f"every instance of {self.APP} runs in a container", self._contained)
+
+    def ps(self) -> Table:
+        """5.3: `docker ps` of every host, beside Marathon's tasks."""
+        with self.section("5.3 ps", "The containers of each host"):
+            return ps.table(self.members, self._tasks())
+
+    def logs(self) -> Table:
+        """5.3: the last lines that each container of the app printed, on its host."""
+        with self.section("5.3 logs", "What the containers print"):
+            lines = ps.last_lines(self.members, self._of_app())
+            return Table(lines, f"docker logs of {self.APP}", literal=("last lines",))
+
+    def times(self) -> CheckResult:
+        """5.3, check: each container of the app prints the time, as the document shows it."""
+        with self.section("5.3 log", "They print the time"):
+            return self._check(f"every container of {self.APP} prints the time", self._printed, deadline=45.0)
+
+    def findings(self) -> Findings:
+        """What keeps containers from running, as far as each host's logs and disks tell: beyond the document."""
+        with self.section("5.3 findings", "What the hosts tell"):
+            return diagnose.explain(self.site, self.members)
+
+    # the parts
+
+    @property
+    def _app(self) -> App:
+        return app_of(self.site, self.APP)
+
+    def _tasks(self) -> pd.DataFrame:
+        return tasks_of(self.site, self.APP, mode=self.mode)
+
+    def _of_app(self, tasks: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The containers of the app's tasks."""
+        names = (self._tasks() if tasks is None else tasks)["task"]
+        found = ps.containers(self.members)
+        return found[found["task"].isin(names)]
+
+    def _contained(self) -> Evidence:
+        wanted, tasks = int(self._app.get("instances", 1)), self._tasks()
+        of_app = self._of_app(tasks)
+        there = set(zip(of_app["host"], of_app["task"], strict=True))
+        rows = [
+            (one["task"], one["host"], one["state"], "✓" if (one["host"], one["task"]) in there else "✗ none")
+            for one in tasks.to_dict("records")
+        ]
+        table = pd.DataFrame(rows, columns=["task", "host", "state", "container"])
+        up = sum(state in ("running", "healthy") and mark == "✓" for _, _, state, mark in rows)
+        text = f"{up} of {wanted} run in containers, on {plural(tasks['host'].nunique(), 'host')}"
+        return Evidence(up == wanted == len(rows), text, table, "run the cell above again, or see the findings below")
+
+    def _printed(self) -> Evidence:
+        lines = ps.last_lines(self.members, self._of_app())
+        mute = lines[~lines["last lines"].map(lambda text: bool(TIME.search(text)))]
+        wanted = int(self._app.get("instances", 1))
+        if len(mute) or len(lines) < wanted:
+            silent = [f"{row['id']} on {row['host']}" for row in mute.to_dict("records")]
+            text = (
+                f"no time in the log of {', '.join(silent)}" if silent else f"{len(lines)} of {wanted} containers run"
+            )
+            return Evidence(False, text, lines, "read the whole log: docker logs ID")
+        return Evidence(True, f"so do {plural(len(lines), 'container')}", lines)
+
+    def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
+        try:
+            return check(name, probe, mode=self.mode, deadline=deadline)
+        except CheckFailed as error:
+            self._explained(error)
+
+    def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
+        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
+        to be told as well. The journal has them, and the chapter ends as failed."""
+        try:
+            return call()
+        except ApplyFailed as error:
+            if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
+                return error.result
+            raise
+
+    def _explained(self, error: ApplyFailed | CheckFailed) -> NoReturn:
+        """Raise the error again, with what the hosts' logs and disks tell of it."""
+        findings = diagnose.explain(self.site, self.members)
+        if not findings:
+            raise error
+        display(findings)
+        raise type(error)(f"{error.message}\n{findings}", error.remedy, result=error.result) from error

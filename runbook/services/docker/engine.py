@@ -1,0 +1,261 @@
+"""A host's Docker engine: its package, its service, its unit, and what it says of itself (document 5.1 and 5.2).
+
+A restart of Docker ends every container of the host (`live-restore` begins with 1.12, and is off by default), and so
+does another version of the package, whose scriptlet restarts it. Both are therefore behind the gate `restart-docker`,
+which lists the containers, and are done on one host at a time where containers run.
+
+Sources: docker-engine.spec of Docker 1.11 (the scriptlets); rpm(8), 'Verify options'; systemd.unit(5) (drop-ins).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from runbook.remote.checks import Evidence
+from runbook.remote.hosts import DEADLINE, Hosts, Output
+from runbook.remote.modes import Mode
+from runbook.remote.results import ApplyResult, StepResult
+from runbook.remote.shell import facts, quote
+from runbook.remote.steps import Change, Package, Step
+from runbook.services.mesos.steps import Daemon, plural
+from runbook.services.probes import values
+from runbook.site import HostParameters, Site
+from runbook.views.tables import Table
+
+UNIT = "docker"
+RESTART = "restart-docker"
+"""The gate before a restart of Docker, which ends the containers of its host."""
+
+_RUNNING = """\
+if command -v docker >/dev/null 2>&1; then
+  timeout 30 docker ps --format '{{.Names}} ({{.Image}})' 2>/dev/null | sed 's/^/container=/'
+fi
+"""
+
+
+def _gated(change: Change, state: str, what: str) -> Change:
+    """The change behind the gate where containers run, which it tells; else free."""
+    running = values(state, "container")
+    if not running:
+        return replace(change, gate=None, consequence="")
+    return replace(
+        change, gate=RESTART, consequence=f"{what} {plural(len(running), 'container')}: {', '.join(sorted(running))}"
+    )
+
+
+# 5.1 and 5.2: the package and the service
+
+
+@dataclass(frozen=True)
+class DockerPackage(Package):
+    """Docker's package. Another version in the place of one whose containers run is behind the gate."""
+
+    def probe(self) -> str:
+        return super().probe() + _RUNNING
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        change = super().plan(state, pending)
+        return change and _gated(change, state, "the package restarts Docker, which ends")
+
+
+@dataclass(frozen=True)
+class DockerService(Daemon):
+    """Docker's service, enabled and running. A restart of it, or a stop, is behind the gate where containers run.
+
+    It is restarted where it started before its package was installed, or before a file of `restart_if_newer` was
+    changed: for the latter hand in the files that were written.
+    """
+
+    name: str = UNIT
+
+    def probe(self) -> str:
+        return super().probe() + _RUNNING
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        change = super().plan(state, pending)
+        hurts = change is not None and {"restart", "stop"} & set(change.actions) and values(state, "container")
+        return _gated(change, state, "the restart ends") if change and hurts else change
+
+
+def install(site: Site) -> Step:
+    """The package, in the version of the parameters or, without one there, in any (the newest where there is none)."""
+    return DockerPackage(site.docker.package, site.docker.version)
+
+
+def service(site: Site, *files: str) -> DockerService:
+    """The service, which must have started after the package was installed and after these files were changed."""
+    return DockerService(package=site.docker.package, restart_if_newer=files)
+
+
+def restart_gently(
+    hosts: Hosts, steps: Sequence[Step] | Step, name: str = "", deadline: float = DEADLINE
+) -> ApplyResult:
+    """Apply steps that may restart Docker: at once on hosts where no container runs, then on the others, one at a time.
+
+    Each of the latter must answer again before the next one is touched. Raises as `Hosts.apply` and `Hosts.rolling`.
+    """
+    steps = (steps,) if isinstance(steps, Step) else tuple(steps)
+    if hosts.mode is not Mode.APPLY:
+        return hosts.apply(steps, name, deadline)
+    busy = {host for host, output in hosts.run(_RUNNING).items() if values(output.stdout, "container")}
+    results: list[StepResult] = []
+    if idle := hosts.only(*(host.name for host in hosts if host.name not in busy)):
+        results += idle.apply(steps, name, deadline)
+    if rest := hosts.only(*busy):
+        results += rest.rolling(steps, until=lambda host: answers(hosts, host), name=name, deadline=deadline)
+    order = {host.name: number for number, host in enumerate(hosts)}
+    return ApplyResult(name, hosts.mode, tuple(sorted(results, key=lambda one: order[one.host])))
+
+
+def answers(hosts: Hosts, host: HostParameters) -> Evidence:
+    """Whether a host's engine answers its client."""
+    output = hosts.only(host.name).run("timeout 30 docker version 2>&1")[host.name]
+    text = output.error.message if output.error else output.stdout.strip().rpartition("\n")[2]
+    remedy = "read its log: journalctl -u docker"
+    return Evidence(output.ok, f"{host.name}: {'Docker answers' if output.ok else text}", remedy=remedy)
+
+
+# 5.2: the unit
+
+
+def units(site: Site, hosts: Hosts) -> Table:
+    """The unit by which each host runs Docker: the package's with its drop-ins, as systemd reads them.
+
+    Hosts with the same one share a row. A unit that was edited in place is warned of: the next version of the package
+    takes the edit away without a word.
+    """
+    alike: dict[tuple[str, str], list[str]] = {}
+    for host, output in hosts.run(_UNIT.format(package=quote(site.docker.package), unit=UNIT)).items():
+        alike.setdefault(unit_of(output), []).append(host)
+    rows = [(", ".join(names), state, text) for (state, text), names in alike.items()]
+    frame = pd.DataFrame(rows, columns=["host", "state", "unit"])
+    return Table(frame, f"{UNIT}.service, with its drop-ins", states=("state",), literal=("unit",))
+
+
+# rpm -V marks what differs in nine columns, of which the third is the content (5); a missing file says `missing`.
+_UNIT = """\
+rpm -q {package} >/dev/null 2>&1 || exit 0
+systemctl show -p FragmentPath,DropInPaths,NeedDaemonReload {unit}
+rpm -V --nodeps {package} 2>/dev/null | sed -n 's|^\\(.*\\) \\(/.*/systemd/system/.*\\)$|verify=\\1 \\2|p'
+echo "unit=$(systemctl cat {unit}.service 2>/dev/null | base64 | tr -d '\\n')"
+"""
+
+
+def unit_of(output: Output) -> tuple[str, str]:
+    """How a host's unit stands to the packaged one, and its text, from what `units` had it print."""
+    if not output.ok:
+        return f"no answer: {output.error.message if output.error else output.stderr.strip()}", ""
+    found = facts(output.stdout)
+    if "unit" not in found:
+        return "not installed", ""
+    path, drop_ins = found.get("FragmentPath", ""), found.get("DropInPaths", "").split()
+    edited = [
+        file
+        for flags, _, file in (line.partition(" ") for line in values(output.stdout, "verify"))
+        if flags.startswith("missing") or "5" in flags
+    ]
+    if path.startswith("/etc/"):
+        state = f"⚠ {path} stands in the place of the packaged unit: move what differs to a drop-in, and remove it"
+    elif edited:
+        state = (
+            f"⚠ {edited[0].strip()} was edited by hand (rpm -V {' '.join(edited)}), and the next version of the "
+            "package undoes it: move the change to /etc/docker/daemon.json or a drop-in, then `yum reinstall`"
+        )
+    elif found.get("NeedDaemonReload") == "yes":
+        state = "⚠ systemd has not read it since it was changed: run `systemctl daemon-reload`"
+    else:
+        state = "✓ as shipped" + (f", with {plural(len(drop_ins), 'drop-in')}" if drop_ins else "")
+    return state, base64.b64decode(found["unit"]).decode("utf-8", "replace").rstrip()
+
+
+# 5.2: what the engine says of itself
+
+INFO = "timeout 60 docker info 2>&1"
+"""Older clients know no `docker info --format`."""
+
+
+def info(text: str) -> Mapping[str, str]:
+    """What `docker info` tells by name. Of names that come more than once the first counts."""
+    found: dict[str, str] = {}
+    for name, value in re.findall(r"^\s*([A-Za-z][\w /.-]*?): *(.*?)\s*$", text, re.MULTILINE):
+        found.setdefault(name, value)
+    return found
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One engine: its version, where and by which driver it stores, and how it limits."""
+
+    version: str
+    storage: str
+    cgroups: str
+    root: str
+    containers: str
+    images: str
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str) -> Facts:
+        """The facts in what `docker info` printed."""
+        found = info(text)
+        storage = found.get("Storage Driver", "unknown")
+        if backing := found.get("Backing Filesystem"):
+            storage += f" on {backing}"
+        cgroups = found.get("Cgroup Driver", "unknown")
+        if version := found.get("Cgroup Version"):
+            cgroups += f", v{version}"
+        running = f"{found['Running']} of " if "Running" in found else ""
+        warnings = [*re.findall(r"^WARNING: (.*?)\s*$", text, re.MULTILINE)]
+        if loop(found):
+            warnings.insert(0, "it stores in loop files (devicemapper): slow, and full without a warning")
+        return cls(
+            found.get("Server Version", ""),
+            storage,
+            cgroups,
+            found.get("Docker Root Dir", "/var/lib/docker"),
+            f"{running}{found.get('Containers', '')}",
+            found.get("Images", ""),
+            tuple(warnings),
+        )
+
+    @property
+    def software(self) -> dict[str, str]:
+        """What of it goes into the record's versions."""
+        return {"docker": self.version, "docker storage": self.storage, "docker cgroups": self.cgroups}
+
+
+def loop(found: Mapping[str, str]) -> bool:
+    """Whether an engine stores in loop files, as devicemapper does that nobody gave a volume."""
+    return found.get("Storage Driver") == "devicemapper" and "Data loop file" in found
+
+
+def said(hosts: Hosts) -> dict[str, tuple[Facts | None, str]]:
+    """The facts of each host's engine; None where it does not answer, with what was said instead."""
+    return {host: _said(output) for host, output in hosts.run(INFO, deadline=90.0).items()}
+
+
+def _said(output: Output) -> tuple[Facts | None, str]:
+    if output.error is not None:
+        return None, output.error.message
+    found = Facts.of(output.stdout)
+    if not found.version:
+        return None, output.stdout.strip().rpartition("\n")[2] or "Docker does not answer"
+    return found, ""
+
+
+def facts_table(answers: Mapping[str, tuple[Facts | None, str]]) -> Table:
+    """The engines' facts, a row each, with what the engine itself warns of."""
+    rows = [
+        (host, f"✓ {found.version}", found.storage, found.cgroups, found.root, found.containers, found.images, warned)
+        if found is not None
+        else (host, f"✗ {problem}", "", "", "", "", "", "")
+        for host, (found, problem) in answers.items()
+        for warned in ["\n".join(f"⚠ {warning}" for warning in found.warnings) if found else ""]
+    ]
+    columns = ["host", "docker", "storage", "cgroups", "data in", "running containers", "images", "warnings"]
+    return Table(pd.DataFrame(rows, columns=columns), "Docker engines", states=("docker", "warnings"))

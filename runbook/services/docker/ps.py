@@ -1,0 +1,138 @@
+"""What runs on each Docker host, of which task it is, and what it logs (document 5.3).
+
+Mesos calls its containers mesos-SLAVE_ID.CONTAINER_ID, as the document's `docker ps` shows. The task is in the
+container's environment, as MESOS_TASK_ID, where Marathon puts it. Nothing else of an environment leaves the host:
+passwords are in there.
+
+Source: Marathon, 'Task Environment Variables'; Mesos, src/docker/docker.hpp (DOCKER_NAME_PREFIX).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+
+import pandas as pd
+
+from runbook.errors import StepFailed
+from runbook.remote.hosts import Hosts, Output
+from runbook.remote.shell import quote
+from runbook.services.mesos.tables import Schema, typed_table
+from runbook.services.probes import values
+from runbook.views.tables import Table
+
+CONTAINERS: Schema = {
+    "host": "string",
+    "container": "string",
+    "id": "string",
+    "image": "string",
+    "command": "string",
+    "created": "string",
+    "status": "string",
+    "ports": "string",
+    "task": "string",  # <NA>: not one of Marathon's
+}
+
+# `split` and `slice` are newer than 1.11: a variable is told by so many first characters of NAME=VALUE.
+_PS = """\
+command -v docker >/dev/null 2>&1 || { echo 'Docker is not installed' >&2; exit 1; }
+shown=$(timeout 30 docker ps --no-trunc --format \
+  '{{.ID}}\t{{.Names}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}') || exit 1
+printf '%s\n' "$shown" | sed -n 's/^./ps=&/p'
+ids=$(printf '%s\n' "$shown" | cut -f 1)
+[ -z "$ids" ] || docker inspect --type container -f \
+  '{{.Id}} {{range .Config.Env}}{{if eq (printf "%.14s" .) "MESOS_TASK_ID="}}{{json .}}{{end}}{{end}}' \
+  $ids 2>/dev/null | sed 's/^/task=/'
+exit 0
+"""
+
+
+def containers(hosts: Hosts) -> pd.DataFrame:
+    """`docker ps` of every host, with the Mesos task that each container is of; nothing of hosts that do not answer."""
+    return _frame(hosts.run(_PS))
+
+
+def _frame(answers: Mapping[str, Output]) -> pd.DataFrame:
+    rows = []
+    for host, output in answers.items():
+        tasks = dict(line.split(" ", 1) for line in values(output.stdout, "task"))
+        for line in values(output.stdout, "ps"):
+            container, name, *shown = line.split("\t")
+            rows.append((host, name, container, *shown, _task(tasks.get(container, ""))))
+    columns = list(zip(*rows, strict=True)) or [()] * len(CONTAINERS)
+    return typed_table(CONTAINERS, {name: list(column) for name, column in zip(CONTAINERS, columns, strict=True)})
+
+
+def _task(variable: str) -> str | None:
+    text: str = json.loads(variable) if variable else ""
+    return text.partition("=")[2] or None
+
+
+def table(hosts: Hosts, tasks: pd.DataFrame) -> Table:
+    """The same, beside Marathon's `tasks` (its tasks_table): who runs what, and what only one of both knows of."""
+    answers = hosts.run(_PS)
+    frame = _frame(answers)
+    known = tasks.set_index("task")
+    of_tasks = (None if pd.isna(task) else task for task in frame["task"])
+    states = [_state(name, task, known) for name, task in zip(frame["container"], of_tasks, strict=True)]
+    frame.insert(1, "state", states)
+    missing = known[~known.index.isin(frame["task"].dropna())]
+    lost = [
+        {"host": task["host"], "state": f"✗ no container of this task ({task['state']})", "task": name}
+        for name, task in missing.to_dict("index").items()
+    ]
+    silent = [
+        {"host": host, "state": f"✗ {output.error.message if output.error else output.stderr.strip()}"}
+        for host, output in answers.items()
+        if not output.ok
+    ]
+    frame = pd.concat([frame, pd.DataFrame([*lost, *silent], columns=["host", "state", "task"])], ignore_index=True)
+    frame["id"] = frame["id"].str[:12]
+    return Table(frame.fillna(""), "docker ps", states=("state",), literal=("command",))
+
+
+def _state(name: str, task: str | None, known: pd.DataFrame) -> str:
+    if task is None:
+        return "⚠ Mesos' name, and no task" if name.startswith("mesos-") else "– not of Mesos"
+    if task not in known.index:
+        return "– of another app, or of none any longer"
+    return f"✓ {known['state'][task]}"
+
+
+# what they log
+
+
+def logs(hosts: Hosts, host: str, container_id: str, lines: int = 20) -> str:
+    """The last lines that a container printed, on both of its outputs.
+
+    Raises StepFailed where Docker there does not know it, and what keeps the host from answering.
+    """
+    output = hosts.only(host).run(f"timeout 30 docker logs --tail {int(lines)} {quote(container_id)} 2>&1")[host]
+    if output.error is not None:
+        raise output.error
+    if not output.ok:
+        said = output.stdout.strip().rpartition("\n")[2]
+        raise StepFailed(f"{host}: docker logs {container_id[:12]}: {said}", "look at what runs there: docker ps -a")
+    return output.stdout
+
+
+_LAST = """\
+command -v docker >/dev/null 2>&1 || exit 0
+for id in $(timeout 30 docker ps -q --no-trunc --filter name=mesos-); do
+  echo "log=$id $(timeout 30 docker logs --tail {lines} "$id" 2>&1 | tail -c 65536 | base64 | tr -d '\\n')"
+done
+"""
+
+
+def last_lines(hosts: Hosts, running: pd.DataFrame, lines: int = 5) -> pd.DataFrame:
+    """The last lines of each container of `running` (rows of `containers`), with its host and task."""
+    found = {}
+    for output in hosts.run(_LAST.format(lines=lines)).values():
+        for line in values(output.stdout, "log"):
+            container, _, text = line.partition(" ")
+            found[container] = base64.b64decode(text).decode("utf-8", "replace").rstrip("\n")
+    shown = running[["host", "task", "id"]].copy()
+    shown["last lines"] = [found.get(container, "") for container in shown["id"]]
+    shown["id"] = shown["id"].str[:12]
+    return shown.reset_index(drop=True)
