@@ -3,6 +3,7 @@
 engine.py      the Docker engine that answers, or one of our own
 image.py       the node image: Debian, systemd, sshd, yum, and ZooKeeper as the document found it
 rpms/          the RPM repository, a folder per package
+images/        the image archives, a folder per image
 network.py     the nodes' network, which has no way out
 cluster.py     the nodes: made, started, mended, removed
 keys.py        SSH keys, host keys, known_hosts

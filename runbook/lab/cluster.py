@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from runbook.errors import LabError
 from runbook.lab import engine as engines
-from runbook.lab import image, keys, network, parameters, rpms
+from runbook.lab import image, images, keys, network, parameters, rpms
 from runbook.lab.archive import Entry, digest, pack
 from runbook.lab.engine import Engine, Output, Progress
 from runbook.lab.folder import Folder, site_file
@@ -164,15 +164,18 @@ def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda
         undo.callback(engine.client.close)
         tag = image.ensure(engine, folder, progress)
         repository = rpms.ensure(engine, tag, folder, packages, progress)
+        archives = images.ensure(engine, folder, progress)
         net, subnet = network.ensure(engine, folder)
         members = _members(folder, subnet, nodes)
         addresses = {node.name: node.address for node in members}
         keys.private_key(folder.user_key)
+        keys.password(folder.mysql_password)
+        keys.password(folder.mysql_root_password)
         keys.write_known_hosts(folder, addresses)
         progress("starting the nodes")
         _ensure_nodes(engine, folder, members, net, tag)
         image.prune(engine)
-        parameters.save(parameters.document(addresses, repository, folder, target), target)
+        parameters.save(parameters.document(addresses, repository, archives, folder, target), target)
         undo.pop_all()
     return Lab(engine, folder, members, target)
 
@@ -208,8 +211,9 @@ def status(lab: Lab) -> tuple[NodeStatus, ...]:
 def down(*, everything: bool = False, progress: Progress = lambda stage: None) -> int:
     """Stop and remove the nodes with their data and network; the number of nodes that there were.
 
-    With `everything` also the images, the packages, the keys, the parameter file, and the engine that the lab
-    started, with its data. An engine that the lab did not start keeps running, and keeps all that is not the lab's.
+    With `everything` also the images and their archives, the packages, the keys, the parameter file, and the engine
+    that the lab started, with its data. An engine that the lab did not start keeps running, and keeps all that is not
+    the lab's.
     """
     folder = Folder.default()
     if not folder.path.exists():
@@ -226,6 +230,7 @@ def down(*, everything: bool = False, progress: Progress = lambda stage: None) -
                 progress("removing the nodes")
                 count = _remove(engine, folder)
                 if everything:
+                    images.remove(engine, folder)
                     image.remove(engine)
         if everything:
             progress("removing the engine and its data")

@@ -63,6 +63,20 @@ class Folder:
         return self.path / "packages"
 
     @property
+    def images(self) -> Path:
+        """The image archives."""
+        return self.path / "images"
+
+    @property
+    def mysql_password(self) -> Path:
+        """The password of MySQL's user; it and root's are readable by their owner only."""
+        return self.path / "mysql.password"
+
+    @property
+    def mysql_root_password(self) -> Path:
+        return self.path / "mysql-root.password"
+
+    @property
     def engine_config(self) -> Path:
         """Configuration of our own engine; it exists once there is one."""
         return self.path / "engine.json"

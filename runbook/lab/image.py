@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def ensure(engine: Engine, folder: Folder, progress: Progress) -> str:
         engine.client.images.get(tag)
     except ImageNotFound:
         _demand_space(engine, folder)
-        _build(engine, tag, debian(engine, folder, progress), progress)
+        base = debian(engine, folder, progress)
+        build(engine, tag, pack(tree(CONTEXT)), {"BASE": base}, "the node image", progress, {LABEL: "node"})
     return tag
 
 
@@ -62,21 +63,58 @@ def debian(engine: Engine, folder: Folder, progress: Progress) -> str:
     return DEBIAN
 
 
+def build(
+    engine: Engine,
+    tag: str,
+    context: bytes,
+    arguments: Mapping[str, str],
+    what: str,
+    progress: Progress,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """Build an image out of `context`, a tar archive with a Dockerfile, and its build `arguments`.
+
+    `what` names the image for `progress` and for the LabError that says how the build failed.
+    """
+    progress(f"building {what}")
+    lines = engine.client.api.build(
+        fileobj=io.BytesIO(context),
+        custom_context=True,
+        tag=tag,
+        buildargs=dict(arguments),
+        labels=dict(labels or {}),
+        network_mode="host",
+        rm=True,
+        forcerm=True,
+        decode=True,
+    )
+    said = ""
+    for line in _messages(lines):
+        said = line
+        if line.startswith(("Step ", "Setting up ", "Unpacking ")):
+            progress(f"building {what}: {line}")
+    try:
+        engine.client.images.get(tag)
+    except ImageNotFound:
+        raise LabError(f"{what} could not be built: {said}", "see its Dockerfile below runbook/lab/") from None
+
+
 def prune(engine: Engine) -> None:
     """Remove node images made of earlier inputs, unless a container (of another lab) still stands on one."""
     for image in engine.client.images.list(filters={"label": f"{LABEL}=node"}):
         if wanted() not in image.tags:
-            _remove(engine, str(image.id))
+            discard(engine, str(image.id))
 
 
 def remove(engine: Engine) -> None:
     """Remove every image that the lab made, unless a container (of another lab) still stands on one."""
     for image in engine.client.images.list(filters={"label": LABEL}):
         for reference in image.tags or [str(image.id)]:
-            _remove(engine, reference)
+            discard(engine, reference)
 
 
-def _remove(engine: Engine, reference: str) -> None:
+def discard(engine: Engine, reference: str) -> None:
+    """Remove one image, unless it is gone or in use."""
     try:
         engine.client.images.remove(reference)
     except APIError as error:
@@ -127,30 +165,6 @@ def _debootstrap(engine: Engine, folder: Folder, progress: Progress) -> str:
                 archive.stdout, repository=repository, tag=tag, changes=[f"LABEL {LABEL}=debian"]
             )
     return BOOTSTRAPPED
-
-
-def _build(engine: Engine, tag: str, base: str, progress: Progress) -> None:
-    progress("building the node image")
-    lines = engine.client.api.build(
-        fileobj=io.BytesIO(pack(tree(CONTEXT))),
-        custom_context=True,
-        tag=tag,
-        buildargs={"BASE": base},
-        labels={LABEL: "node"},
-        network_mode="host",
-        rm=True,
-        forcerm=True,
-        decode=True,
-    )
-    said = ""
-    for line in _messages(lines):
-        said = line
-        if line.startswith(("Step ", "Setting up ", "Unpacking ")):
-            progress(f"building the node image: {line}")
-    try:
-        engine.client.images.get(tag)
-    except ImageNotFound:
-        raise LabError(f"the node image could not be built: {said}", f"see {CONTEXT / 'Dockerfile'}") from None
 
 
 def _messages(lines: Iterator[dict[str, Any]]) -> Iterator[str]:

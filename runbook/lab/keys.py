@@ -1,4 +1,4 @@
-"""SSH keys of a lab: the user's, and each node's host key, so that known_hosts is right before anything is reached."""
+"""Passwords and SSH keys of a lab: the user's, and each node's host key, so that known_hosts is right at once."""
 
 from __future__ import annotations
 
@@ -48,11 +48,16 @@ def host_key(folder: Folder, node: str) -> bytes:
     return private_key(folder.keys / f"{node}_host_ed25519")
 
 
+def password(path: Path) -> str:
+    """The password in `path`, which only its owner can read; made where there is none."""
+    if not path.exists():
+        write(path, secrets.token_urlsafe(18).encode())
+    return path.read_text()
+
+
 def operator_password(folder: Folder) -> str:
-    """The password with which the nodes' user `operator` may sudo; made where there is none."""
-    if not folder.operator_password.exists():
-        write(folder.operator_password, secrets.token_urlsafe(18).encode())
-    return folder.operator_password.read_text()
+    """The password with which the nodes' user `operator` may sudo."""
+    return password(folder.operator_password)
 
 
 def write_known_hosts(folder: Folder, nodes: Mapping[str, str]) -> None:
@@ -62,7 +67,8 @@ def write_known_hosts(folder: Folder, nodes: Mapping[str, str]) -> None:
 
 
 def remove(folder: Folder) -> None:
-    """Remove all keys of the lab."""
+    """Remove all keys and passwords of the lab."""
     shutil.rmtree(folder.keys, ignore_errors=True)
     folder.known_hosts.unlink(missing_ok=True)
-    folder.operator_password.unlink(missing_ok=True)
+    for path in (folder.operator_password, folder.mysql_password, folder.mysql_root_password):
+        path.unlink(missing_ok=True)

@@ -49,12 +49,14 @@ def test_known_hosts_knows_each_node_by_name_and_by_address(folder: Folder) -> N
     assert keys.host_key(folder, "node1") != keys.host_key(folder, "node2")
 
 
-def test_the_operator_s_password_stays_the_same_and_is_private(folder: Folder) -> None:
+def test_a_password_stays_the_same_and_is_private(folder: Folder) -> None:
     password = keys.operator_password(folder)
 
     assert len(password) >= 24
     assert keys.operator_password(folder) == password
     assert mode(folder.operator_password) == 0o600
+    assert keys.password(folder.mysql_password) != keys.password(folder.mysql_root_password)
+    assert mode(folder.mysql_password) == mode(folder.mysql_root_password) == 0o600
 
 
 def test_writing_replaces_a_file_as_a_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -72,6 +74,8 @@ def test_writing_replaces_a_file_as_a_whole_and_leaves_nothing_beside_it(tmp_pat
 def test_removing_takes_all_of_them(folder: Folder) -> None:
     keys.private_key(folder.user_key)
     keys.operator_password(folder)
+    keys.password(folder.mysql_password)
+    keys.password(folder.mysql_root_password)
     keys.write_known_hosts(folder, {"node1": "198.51.100.11"})
 
     keys.remove(folder)
