@@ -119,10 +119,11 @@ class RegistryAuth(AuthBase):
         wanted = {challenge.scheme: challenge for challenge in challenges(refusal.headers.get("www-authenticate", ""))}
         with self._lock:
             if "bearer" in wanted:
-                source = _Source.of(wanted["bearer"])
-                self._wanted[_subject(method, refusal.url)] = source
-                if source in self._tokens and self._tokens[source].since < since:
-                    del self._tokens[source]
+                source, subject = _Source.of(wanted["bearer"]), _subject(method, refusal.url)
+                shown = self._wanted.get(subject) == source and source in self._tokens
+                if shown and self._tokens[source].since < since:
+                    del self._tokens[source]  # it was refused, and no other thread has fetched one since
+                self._wanted[subject] = source
                 self._token(source)
             elif "basic" in wanted and self._pair(self.registry) is not None:
                 self._basic = True
@@ -216,7 +217,8 @@ def _subject(method: str, url: str) -> tuple[str, ...]:
     """What a request is about, as far as it decides what one needs for it."""
     parts = urlsplit(url)
     repository = _REPOSITORY.search(parts.path)
-    return (method, repository[1] if repository else parts.path, *parse_qs(parts.query).get("from", ()))
+    kind = "GET" if method == "HEAD" else method
+    return (kind, repository[1] if repository else parts.path, *parse_qs(parts.query).get("from", ()))
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ What differs between the versions, and is met here:
 
 - 2.3 compares each line of Accept with the types that it knows; `Endpoint` sends a line for each type. Without a type
   that it has, it translates to schema 1, and 2.8 answers 404 (OCI) or with the manifest for linux/amd64 (lists).
-- 2.3 does not know HEAD of manifests in all of its forms: where it is refused, GET tells the digest.
+- Where HEAD of a manifest is refused, GET tells its digest.
 - Until 2.8.1 a page of the catalog may be of any size, later ones refuse more than their maximum, usually 1000.
   Only 3 gives tags in pages.
 - Emptied repositories stay in the catalog; their tags are null, or the repository is unknown.
@@ -236,6 +236,18 @@ class Registry:
         digests = self.each(lambda tag: self._digest_if_any(repository, tag), tags)
         return [tag for tag, found in zip(tags, digests, strict=True) if found == digest]
 
+    def indexes_of(self, repository: str, digest: str) -> list[str]:
+        """The tags of indexes that list a digest: their images for some platform break where it is deleted."""
+        digest_name(digest)
+
+        def lists(tag: str) -> bool:
+            found = self._digest_if_any(repository, tag)
+            manifest = self._known_if_any(repository, found) if found else None
+            return manifest is not None and any(listed.digest == digest for listed in manifest.manifests)
+
+        tags = self.tags(repository)
+        return [tag for tag, listed in zip(tags, self.each(lists, tags), strict=True) if listed]
+
     def members(self, manifest: Manifest) -> tuple[Manifest, ...]:
         """The manifests of images that a manifest stands for: itself, or those that an index lists.
 
@@ -289,7 +301,8 @@ class Registry:
     def delete(self, repository: str, digest: str) -> None:
         """Delete a manifest, and with it every tag that names it (`tags_of`). Its layers stay until they are collected.
 
-        Raises ManifestUnknown, DeleteDisabled, RegistryReadOnly.
+        Indexes that list it stay, and are broken from then on (`indexes_of`). Raises ManifestUnknown, DeleteDisabled,
+        RegistryReadOnly.
         """
         self._ask("DELETE", f"/v2/{repository_name(repository)}/manifests/{digest_name(digest)}", expect={202})
 

@@ -170,7 +170,10 @@ class ImageConfig:
 
     @classmethod
     def of_schema1(cls, manifest: Manifest) -> ImageConfig:
-        """The same from a manifest of schema 1, which holds a configuration for each layer. Raises ValueError."""
+        """The same from a manifest of schema 1, which holds a configuration for each layer. Raises ValueError.
+
+        No step is `empty`: what left nothing has an empty layer there.
+        """
         try:
             texts = [step["v1Compatibility"] for step in json.loads(manifest.raw)["history"]]
         except (KeyError, TypeError) as error:
@@ -179,8 +182,8 @@ class ImageConfig:
         history = (
             History(
                 _time(step.get("created")),
-                " ".join((step.get("container_config") or {}).get("Cmd") or ()),
-                bool(step.get("throwaway")),
+                " ".join(map(str, (step.get("container_config") or {}).get("Cmd") or ())),
+                False,
             )
             for step in steps
         )

@@ -66,7 +66,9 @@ def named(error: ServiceError, request: str, user: str | None) -> ServiceError:
     said = f"{request}: {reason or f'{answer.status} {answer.excerpt()}'}"
     if answer.status == 405 and method not in ("GET", "HEAD"):
         return _not_allowed(method, code, said, answer)
-    if code not in _BY_CODE:
+    if answer.status == 401 and "insufficient_scope" in answer.headers.get("www-authenticate", ""):
+        code = "DENIED"  # the token is good, and not for this
+    elif code not in _BY_CODE:
         code = _BY_STATUS.get(answer.status, code)
     if method == "HEAD" and answer.status == 404:
         code = "BLOB_UNKNOWN" if "/blobs/" in request else "MANIFEST_UNKNOWN"
