@@ -66,13 +66,15 @@ class Change:
 
 @dataclass(frozen=True)
 class InstanceView:
-    """What comes through one instance: version, the leader that is named, and the framework's id in Mesos."""
+    """What comes through one instance: the leader's version, its address, and the framework's id in Mesos."""
 
     name: str
     address: str
     version: str | None = None
     leader: str | None = None
     framework_id: str | None = None
+    elected: bool | None = None
+    """Whether that leader takes itself for elected."""
     problem: str | None = None
 
 
@@ -296,7 +298,9 @@ class Marathon:
             info = self._object(answer, "version", "leader")
         except ServiceError as error:
             return InstanceView(name, endpoint.address, problem=error.message)
-        return InstanceView(name, endpoint.address, info["version"], info["leader"], info.get("frameworkId"))
+        return InstanceView(
+            name, endpoint.address, info["version"], info["leader"], info.get("frameworkId"), info.get("elected")
+        )
 
     def _changed(
         self,

@@ -209,7 +209,7 @@ class _Work:
                 silent = isinstance(error, UNANSWERED)
                 if silent and mode is Mode.PLAN:
                     summary, diff = self._told(self.unseen)
-                    return end(Status.WOULD_CHANGE, f"{summary}, once Marathon answers ({error.message})", diff)
+                    return end(Status.WOULD_CHANGE, f"{summary}, once Marathon answers", diff)
                 result = end(Status.UNREACHABLE if silent else Status.FAILED, str(error))
                 if mode is Mode.VERIFY:
                     return result

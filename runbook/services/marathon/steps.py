@@ -1,0 +1,183 @@
+"""What a host that runs Marathon should be (document 4.1 and 4.2).
+
+The package reads its flags from two places: every file below /etc/marathon/conf that begins with no dot becomes
+`--NAME CONTENT` (`?NAME` becomes `--NAME`), and every variable `MARATHON_NAME` becomes `--name VALUE`. A name that
+Marathon does not know ends it, and so does a flag that both give. The document writes three files; `LIBPROCESS_IP`,
+which it lacks, is the address that the masters answer to: without it that is what the host's own name resolves to, on
+many hosts the loopback, and the framework never gets registered.
+
+Sources: Marathon's bin/marathon-framework; its 'Command Line Flags', from 1.1 to 1.4 (the packages of 1.5 read the
+folder no more).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from runbook.errors import StepFailed
+from runbook.remote.shell import quote
+from runbook.remote.steps import Change, Directory, File, Lines, Rpm, Step
+from runbook.services.mesos.steps import Absent, Daemon, FlagFolder, ip_of
+from runbook.services.probes import values
+from runbook.site import HostParameters, Site
+
+PROGRAM = "marathon"
+"""The unit, the name in the logs, and the role of a host that runs it."""
+CONF = "/etc/marathon/conf"
+DEFAULTS = "/etc/default/marathon"
+ENVIRONMENT = "/etc/sysconfig/marathon"
+"""The unit's EnvironmentFile, where there is one."""
+PORT = 8080
+"""Where Marathon listens that is not told otherwise."""
+
+
+def install(site: Site) -> Rpm:
+    """The package, from the artifact (4.1). Raises ParameterError where none is declared."""
+    artifact = site.artifact(site.marathon.artifact)
+    return Rpm(site.marathon.package, site.marathon.version, artifact.file, artifact.sha256)
+
+
+def settings(site: Site, host: HostParameters) -> tuple[Step, ...]:
+    """The files of 4.2, and the address at which Mesos' masters reach the framework."""
+    marathon = site.marathon
+    port = f"{CONF}/http_port"
+    libprocess = {"IP": ip_of(host), "PORT": str(marathon.libprocess_port or "")}
+    return (
+        Directory(CONF),
+        File(f"{CONF}/master", f"{site.mesos_zk}\n"),
+        File(f"{CONF}/zk", f"{site.marathon_zk}\n"),
+        File(f"{CONF}/hostname", f"{host.address}\n"),
+        Absent(port) if marathon.http_port == PORT else File(port, f"{marathon.http_port}\n"),
+        Lines(
+            DEFAULTS,
+            tuple(
+                (rf"\s*(export\s+)?LIBPROCESS_{name}=", f"LIBPROCESS_{name}={value}" if value else "")
+                for name, value in libprocess.items()
+            ),
+        ),
+    )
+
+
+def service(site: Site, host: HostParameters) -> Daemon:
+    """A running Marathon that has the present configuration. Its restart costs no task: they are the slaves'."""
+    files = (step.path for step in settings(site, host) if isinstance(step, File | Absent | Lines))
+    return Daemon(PROGRAM, restart_if_newer=(CONF, *files), package=site.marathon.package)
+
+
+_SWITCHES = (
+    *("checkpoint", "ha", "http", "http_compression", "leader_proxy_ssl_ignore_hostname", "metrics"),
+    *("revive_offers_for_new_apps", "store_cache", "tracing", "zk_compression", "mesos_authentication"),
+)
+FLAGS = frozenset(
+    (
+        *("access_control_allow_origin", "artifact_store", "assets_path", "backup_location", "decline_offer_duration"),
+        *("default_accepted_resource_roles", "default_network_name", "enable_features", "env_vars_prefix"),
+        *("event_stream_max_outstanding_messages", "event_subscriber", "executor", "failover_timeout"),
+        *("framework_name", "hostname", "http_address", "http_credentials", "http_endpoints"),
+        *("http_event_callback_slow_consumer_timeout", "http_event_request_timeout", "http_max_concurrent_requests"),
+        *("http_port", "http_realm", "https_address", "https_port", "internal_store_backend", "kill_chunk_size"),
+        *("kill_retry_timeout", "launch_token_refresh_interval", "launch_tokens", "leader_election_backend"),
+        *("leader_proxy_connection_timeout", "leader_proxy_read_timeout", "local_port_max", "local_port_min"),
+        *("logging_level", "logstash", "marathon_store_timeout", "master", "max_apps", "max_instances_per_offer"),
+        *("max_running_deployments", "max_tasks_per_offer", "max_tasks_per_offer_cycle"),
+        *("mesos_authentication_principal", "mesos_authentication_secret", "mesos_authentication_secret_file"),
+        *("mesos_bridge_name", "mesos_heartbeat_failure_threshold", "mesos_heartbeat_interval"),
+        *("mesos_leader_ui_url", "mesos_role", "mesos_user", "min_revive_offers_interval", "offer_matching_timeout"),
+        *("on_elected_prepare_timeout", "plugin_conf", "plugin_dir", "reconciliation_initial_delay"),
+        *("reconciliation_interval", "reporter_datadog", "reporter_graphite", "revive_offers_repetitions"),
+        *("save_tasks_to_launch_timeout", "scale_apps_initial_delay", "scale_apps_interval"),
+        *("ssl_keystore_password", "ssl_keystore_path", "task_launch_confirm_timeout", "task_launch_timeout"),
+        *("task_lost_expunge_gc", "task_lost_expunge_initial_delay", "task_lost_expunge_interval"),
+        *("task_reservation_timeout", "webui_url", "zk", "zk_compression_threshold", "zk_max_node_size"),
+        *("zk_max_versions", "zk_session_timeout", "zk_timeout"),
+        *_SWITCHES,
+        *(f"{prefix}_{name}" for prefix in ("disable", "enable") for name in _SWITCHES),
+    )
+)
+"""The flags of Marathon 1.1 to 1.4. The program itself cannot be asked: its start script answers `--help`."""
+
+
+@dataclass(frozen=True)
+class ConfFolder(Step):
+    """No stray file in /etc/marathon/conf, and no variable beside it that is no flag or gives one twice.
+
+    What rpm leaves in the folder (`*.rpmnew` and the like) is put away. Anything else that would end Marathon is
+    somebody's, and refused.
+    """
+
+    OWN: ClassVar = frozenset({"master", "zk", "hostname", "http_port"})
+    """Flags that the runbook gives, so that nobody else may."""
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({CONF})
+
+    @property
+    def label(self) -> str:
+        return f"flags in {CONF}"
+
+    def probe(self) -> str:
+        return _PROBE_FLAGS.format(conf=quote(CONF), defaults=f"{quote(DEFAULTS)} {quote(ENVIRONMENT)}")
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        names = values(state, "file")
+        leftovers = [name for name in names if name.endswith(FlagFolder.LEFTOVERS)]
+        flags = [name for name in names if name not in leftovers]
+        if unknown := [name for name in flags if name.removeprefix("?") not in FLAGS]:
+            paths = ", ".join(f"{CONF}/{name}" for name in unknown)
+            raise StepFailed(
+                f"{paths}: not a flag of Marathon, which makes a flag of every file there and will not start",
+                f"move it elsewhere: mv {quote(f'{CONF}/{unknown[0]}')} /root/",
+            )
+        for message, remedy in self._of_variables(state, {name.removeprefix("?") for name in flags}):
+            raise StepFailed(message, remedy)
+        if not leftovers:
+            return None
+        diff = "".join(f"-{CONF}/{name} (rpm's; a backup is kept)\n" for name in leftovers)
+        return Change("put away what rpm left", diff, actions=tuple(leftovers))
+
+    def _of_variables(self, state: str, flags: set[str]) -> Iterator[tuple[str, str]]:
+        for line in values(state, "variable"):
+            variable, file = line.split(" ", 1)
+            flag = variable.removeprefix("MARATHON_").lower()
+            gone = f"take {variable} out of {file}"
+            if flag not in FLAGS:
+                yield f"{variable} in {file}: not a flag of Marathon, which makes one of it and will not start", gone
+            elif flag in self.OWN:
+                yield f"{variable} in {file} gives --{flag}, which the runbook gives by {CONF}/{flag}", gone
+            elif flag in flags:
+                twice = f"{CONF}/{flag} and {variable} in {file} both give --{flag}, and Marathon will not start"
+                yield twice, f"{gone}, or remove the file"
+
+    def script(self, change: Change) -> str:
+        return "".join(Absent(f"{CONF}/{name}").script(change) for name in change.actions)
+
+
+# MARATHON_APP* are those of a Marathon that is itself an app of another one: the start script passes them over.
+_PROBE_FLAGS = """\
+d={conf}
+if [ -d "$d" ]; then
+  find "$d" -type f ! -name '.*' | while read -r f; do printf 'file=%s\\n' "${{f#"$d"/}}"; done
+fi
+for f in {defaults}; do
+  [ -f "$f" ] || continue
+  sed -n 's/^[[:space:]]*\\(export[[:space:]]\\{{1,\\}}\\)\\{{0,1\\}}\\(MARATHON_[A-Z0-9_]\\{{1,\\}}\\)=.*/\\2/p' "$f" |
+    while read -r name; do
+      case $name in MARATHON_APP*) ;; *) echo "variable=$name $f";; esac
+    done
+done
+"""
+
+APP = re.compile(r"(?P<app>.+?)\.(?:instance-|marathon-)?[0-9a-f]{8}-[0-9a-f-]{27}(?:\._.+)?$")
+
+
+def app_of_task(task_id: str) -> str | None:
+    """The app of a task, by the id that Marathon gives it: `shop_web.UUID`, later also `shop_web.instance-UUID._app.1`.
+
+    None for a task of another framework.
+    """
+    match = APP.match(task_id)
+    return f"/{match['app'].replace('_', '/')}" if match else None
