@@ -448,7 +448,7 @@ class Daemon(Service):
 
     def probe(self) -> str:
         installed = f"rpm -q --qf '%{{INSTALLTIME}}' {quote(self.package)} 2>/dev/null"
-        return f'{super().probe()}installed=$({installed}) && echo "installed=$installed"\n'
+        return f'{super().probe()}! installed=$({installed}) || echo "installed=$installed"\n'
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         reasons = super()._stale(present, state, pending)
