@@ -37,6 +37,11 @@ class Folder:
         return hashlib.sha256(os.fsencode(self.path)).hexdigest()[:8]
 
     @property
+    def site(self) -> str:
+        """The name of the lab's site. Labs elsewhere have names of their own: one site is rolled out once at a time."""
+        return "lab" if self.path == CHECKOUT / ".lab" else f"lab-{self.id}"
+
+    @property
     def lock(self) -> Path:
         return self.path / "lock"
 

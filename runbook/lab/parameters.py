@@ -54,7 +54,7 @@ def document(
 
     named = {package.name: package for package in packages}
     parameters: dict[str, Any] = {
-        "name": "lab",
+        "name": folder.site,
         "ssh": {
             "user": "root",
             "port": 22,

@@ -165,7 +165,7 @@ def test_the_engine_stays_while_others_have_containers_on_it(
 def test_the_parameter_file_describes_the_nodes(lab: Lab) -> None:
     site = Site.load(lab.site_file)
 
-    assert site.name == "lab"
+    assert site.name == lab.folder.site
     assert [(host.name, str(host.address)) for host in site.hosts] == [(node.name, node.address) for node in lab.nodes]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runbook.lab import images, keys, parameters
-from runbook.lab.folder import Folder
+from runbook.lab.folder import CHECKOUT, Folder
 from runbook.lab.images import Archive
 from runbook.lab.rpms import Package
 from runbook.site import Site
@@ -58,6 +58,13 @@ def test_paths_are_relative_to_the_file_wherever_it_is_written(folder: Folder, t
         assert ssh.key.resolve() == folder.user_key
         assert ssh.known_hosts.resolve() == folder.known_hosts
         assert str(tmp_path) not in target.read_text(encoding="utf-8")
+
+
+def test_only_the_checkout_s_own_lab_is_called_lab(folder: Folder, tmp_path: Path) -> None:
+    own, other = Folder(CHECKOUT / ".lab"), Folder(tmp_path / ".lab")
+
+    assert parameters.document(addresses(1), (), (), own, tmp_path / "lab.yml")["name"] == "lab"
+    assert parameters.document(addresses(1), (), (), folder, tmp_path / "lab.yml")["name"] == other.site != "lab"
 
 
 def test_versions_and_artifacts_are_those_of_the_repository(folder: Folder, tmp_path: Path) -> None:
