@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,12 +24,14 @@ from IPython.display import display
 from rich.table import Table
 
 from runbook import events, outcomes
-from runbook.errors import ChapterFailed, DriftFound, ParameterError, Problem
+from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError, Problem
 from runbook.interactive import is_interactive
 from runbook.names import unknown
 from runbook.outcomes import Outcome
 from runbook.paths import upwards
+from runbook.remote.checks import CheckResult, Evidence, check
 from runbook.remote.modes import Mode, Verdict
+from runbook.remote.results import ApplyResult
 from runbook.rollout import record
 from runbook.rollout.progress import Channel
 from runbook.site import Site
@@ -267,6 +269,20 @@ class Chapter:
                 result=summary,
             )
         return summary
+
+    def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
+        """A check in the chapter's mode; see `remote.checks.check`."""
+        return check(name, probe, mode=self.mode, deadline=deadline)
+
+    def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
+        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
+        to be told as well. The journal has them, and the chapter ends as failed."""
+        try:
+            return call()
+        except ApplyFailed as error:
+            if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
+                return error.result
+            raise
 
     def close(self) -> None:
         """Close connections and journal; a second call does nothing. Without `finish()` the chapter counts as died."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,7 +17,7 @@ from IPython.display import display
 
 from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed, StepFailed
-from runbook.remote.checks import CheckResult, Evidence, check
+from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
@@ -206,9 +205,6 @@ class ZooKeeper(Chapter):
     @property
     def _members(self) -> Hosts:
         return self.hosts("zookeeper")
-
-    def _check(self, name: str, probe: Callable[[], Evidence]) -> CheckResult:
-        return check(name, probe, mode=self.mode, deadline=60.0)
 
     def _is_back(self, host: HostParameters) -> Evidence:
         output = self._members.only(host.name).run(service(self.site).probe())[host.name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar, NoReturn
 
 import pandas as pd
@@ -10,9 +9,8 @@ from IPython.display import display
 
 from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed
-from runbook.remote.checks import CheckResult, Evidence, check
 from runbook.remote.hosts import Hosts, Output
-from runbook.remote.modes import Mode, Status
+from runbook.remote.modes import Status
 from runbook.remote.results import ApplyResult
 from runbook.remote.shell import facts, quote
 from runbook.services.mesos import logs, steps
@@ -55,19 +53,6 @@ class MesosChapter(Chapter):
     @property
     def _package(self) -> str:
         return self.site.mesos.package
-
-    def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
-        return check(name, probe, mode=self.mode, deadline=deadline)
-
-    def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
-        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
-        to be told as well. The journal has them, and the chapter ends as failed."""
-        try:
-            return call()
-        except ApplyFailed as error:
-            if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
-                return error.result
-            raise
 
     def _explained(self, error: ApplyFailed | CheckFailed) -> NoReturn:
         """Raise the error again, where the program did not start or come back with what the hosts' logs tell of it."""
