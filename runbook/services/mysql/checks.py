@@ -107,9 +107,8 @@ def agreement(site: Site, clients: Mapping[str, Client]) -> Evidence:
     if errors:
         text = "; ".join(f"{name}: {error.message}" for name, error in errors.items())
         remedy = next((error.remedy for error in errors.values() if error.remedy), None)
-        return Evidence(
-            False, text, table, remedy, tried=not all(isinstance(one, NOBODY_THERE) for one in errors.values())
-        )
+        untried = len(errors) == len(clients) and all(isinstance(one, NOBODY_THERE) for one in errors.values())
+        return Evidence(False, text, table, remedy, tried=not untried)
     catalogs = {name: one.answer for name, one in clients.items() if isinstance(one.answer, Catalog)}
     lacking = [name for name, catalog in catalogs.items() if database not in catalog.databases]
     if lacking:

@@ -230,7 +230,7 @@ def _image(site: Site, seen: Seen) -> _Found:
     if seen.host.problem:
         return _unknown(data_host(site).name)
     if not seen.host.docker:
-        return State.PROBLEM, "no Docker answers", "chapter 5 installs it"
+        return State.UNKNOWN, "unknown: no Docker answers", "chapter 5 installs it"
     if not seen.host.image:
         return State.PROBLEM, f"{tag} is not there: the slave would try to pull it", "6.1 loads it"
     return _ok(tag)

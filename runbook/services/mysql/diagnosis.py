@@ -40,7 +40,7 @@ def _known(pattern: str, *, cause: str, remedy: str) -> Known:
 
 KNOWN: tuple[Known, ...] = (
     _known(
-        r"password option is not specified|specify one of M\w+_ROOT_PASSWORD",
+        r"password option is not specified|specify one of M\w+_ROOT_PASSWORD|M\w+_ROOT_PASSWORD (?:is )?not set",
         cause="no root password reached the image",
         remedy="run 6.1, which writes the file that the container's environment is read from, then 6.2",
     ),
