@@ -1,0 +1,321 @@
+"""Garbage of the registry: blobs that no manifest names any more, told before they are collected.
+
+Deleting a tag's manifest frees nothing: its layers stay until `registry garbage-collect` removes them (from 2.4 on).
+A push during the collection loses layers that it was told are there, so that the registry is read-only meanwhile: pulls
+go on, pushes are refused. Afterwards it is restarted, for it remembers blobs that are gone, and would tell a push that
+it need not send them ('push succeeds after garbage collection but pull says manifest unknown').
+
+    look (dry run), ask at the gate, make the container anew read-only, collect, make it anew writable, pull an image
+
+Whatever fails in between, the container is made writable again; where even that fails, chapter 7.3 finds a read-only
+container to be another one than it wants, and makes it anew.
+
+Sources: 'Garbage collection' of Docker's documentation; `registry/storage/garbagecollect.go` of distribution 2.4 to
+2.8, whose lines are read here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import pandas as pd
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from runbook.errors import ApplyFailed, RunbookError, StepFailed
+from runbook.events import emit
+from runbook.remote.checks import check
+from runbook.remote.hosts import Hosts, Output
+from runbook.remote.modes import Mode, Status
+from runbook.remote.results import ApplyResult, StepResult
+from runbook.remote.shell import facts, quote
+from runbook.remote.steps import Change, Step
+from runbook.services.mesos.steps import plural
+from runbook.services.probes import values
+from runbook.services.registry import transfer
+from runbook.services.registry.steps import CONFIG, container
+from runbook.site import Site
+from runbook.views.tables import Table
+
+COLLECT = "collect-garbage"
+"""The gate before blobs are removed for good."""
+FIRST = (2, 4)
+"""The first version that collects garbage."""
+_OPTION = "--delete-untagged"
+
+DEADLINE = 1800.0
+"""Seconds that looking at, or collecting, a registry's garbage may take: it reads every manifest."""
+
+BLOB = re.compile(r"^blob eligible for deletion: (sha256:[0-9a-f]{64})$", re.MULTILINE)
+MANIFEST = re.compile(r"^manifest eligible for deletion: (?:.*@)?(sha256:[0-9a-f]{64})$", re.MULTILINE)
+MARKED = re.compile(r"^(\d+) blobs marked, (\d+) blobs(?: and (\d+) manifests)? eligible for deletion$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A blob that would go: its digest, its size on disk in bytes, and the repositories that it was pushed to."""
+
+    digest: str
+    bytes: int
+    repositories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, repr=False)
+class Garbage:
+    """What a collection would free. `refused` says why there can be none, and is empty otherwise.
+
+    `marked` is how many blobs stay; `untagged` whether manifests without a tag count as garbage.
+    """
+
+    host: str = ""
+    items: tuple[Blob, ...] = ()
+    marked: int = 0
+    manifests: tuple[str, ...] = ()
+    untagged: bool = False
+    refused: str = ""
+    remedy: str = ""
+
+    COLUMNS: ClassVar = ["digest", "bytes", "repositories"]
+
+    @property
+    def blobs(self) -> int:
+        """How many blobs would go."""
+        return len(self.items)
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes on disk that would free."""
+        return sum(item.bytes for item in self.items)
+
+    @property
+    def table(self) -> Table:
+        """The blobs that would go, the largest first."""
+        rows = [(item.digest, item.bytes, ", ".join(item.repositories)) for item in self._largest]
+        return Table(pd.DataFrame(rows, columns=self.COLUMNS), str(self))
+
+    @property
+    def _largest(self) -> list[Blob]:
+        return sorted(self.items, key=lambda item: -item.bytes)
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"no garbage can be collected: {self.refused}"
+        if not self.items and not self.manifests:
+            return f"no garbage: all {self.marked} blobs are used"
+        more = f" and {len(self.manifests)} manifests without a tag" if self.manifests else ""
+        return f"garbage: {self.blobs} blobs{more}, {size(self.bytes)}; {self.marked} blobs stay"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self.table if self.items else str(self)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_() if self.items else f"<p>{self}</p>"
+
+    def __repr__(self) -> str:
+        return "\n".join([str(self), *(f"  {item.digest} {size(item.bytes)}" for item in self._largest)])
+
+
+def size(amount: int) -> str:
+    """A number of bytes as people read it, in units of 1000 as `docker images` shows it."""
+    value = float(amount)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+
+
+# looking
+
+
+def dry_run(hosts: Hosts, *, untagged: bool = False) -> Garbage:
+    """What a collection would free, by the registry's own dry run; changes nothing.
+
+    `untagged`: count manifests without a tag as garbage as well (from 2.7 on). Raises StepFailed where the registry's
+    container does not run or its dry run fails; a registry that cannot collect has `refused`.
+    """
+    site = hosts.site
+    members = hosts.having("registry")
+    for host, output in members.run(_dry_run(site, untagged), deadline=DEADLINE).items():
+        return read(host, output, site.registry.container, untagged)
+    return Garbage(refused="no host is a registry", remedy="give a host the role registry")
+
+
+def read(host: str, output: Output, name: str, untagged: bool) -> Garbage:
+    """What the script of a dry run printed. Raises StepFailed where it failed."""
+    if output.error is not None:
+        raise output.error
+    found = facts(output.stdout)
+    if found.get("running") != "true":
+        raise StepFailed(f"the container {name} does not run on {host}", "run 7.3: it starts it")
+    can = found.get("can", "").split()
+    version = found.get("version", "").rpartition(" ")[2] or "of unknown version"
+    if "collect" not in can:
+        first = ".".join(map(str, FIRST))
+        return Garbage(
+            host,
+            refused=f"registry {version} does not collect garbage: {first} is the first that does",
+            remedy=f"run an image from {first} on: it takes over what {found.get('folder', 'the folder')} holds",
+        )
+    if untagged and "untagged" not in can:
+        return Garbage(
+            host,
+            refused=f"registry {version} keeps manifests without a tag: --delete-untagged came with 2.7",
+            remedy="do without `untagged`, or run an image from 2.7 on",
+        )
+    printed = output.stdout.partition("\nprinted\n")[2]
+    if found.get("status") != "0":
+        said = "\n".join((printed + output.stderr).strip().splitlines()[-8:])
+        if "Path not found" in said:  # nothing was ever pushed
+            return Garbage(host)
+        raise StepFailed(f"the dry run on {host} failed:\n{said}", "see the registry's log")
+    sizes = dict(line.split(" ", 1) for line in values(output.stdout, "size"))
+    links: dict[str, list[str]] = {}
+    for line in values(output.stdout, "link"):
+        digest, repository = line.split(" ", 1)
+        links.setdefault(digest, []).append(repository)
+    marked = MARKED.search(printed)
+    items = tuple(
+        Blob(digest, int(sizes.get(digest, 0)), tuple(sorted(set(links.get(digest, ())))))
+        for digest in dict.fromkeys(BLOB.findall(printed))
+    )
+    manifests = tuple(dict.fromkeys(MANIFEST.findall(printed)))
+    return Garbage(host, items, int(marked[1]) if marked else 0, manifests, untagged)
+
+
+def _dry_run(site: Site, untagged: bool) -> str:
+    return (_CAN + _LOOK).format(
+        name=quote(site.registry.container),
+        config=CONFIG,
+        option=_OPTION * untagged,
+        needed="untagged" if untagged else "collect",
+        folder=quote(site.registry.data_dir),
+    )
+
+
+# 2.3 has no commands: there the first word is taken for the configuration, and its usage knows none of these options.
+_CAN = """\
+name={name}
+docker_exec() {{ docker exec "$name" "$@"; }}
+echo "folder="{folder}
+echo "running=$(docker inspect --type container -f '{{{{.State.Running}}}}' "$name" 2>/dev/null)"
+echo "version=$(docker_exec registry --version 2>/dev/null | head -n 1)"
+help=$(docker_exec registry garbage-collect --help 2>/dev/null)
+can=
+case $help in *--dry-run*) can=collect;; esac
+case $help in *--delete-untagged*) can="$can untagged";; esac
+echo "can=$can"
+case $can in *{needed}*) ;; *) exit 0;; esac
+"""
+_LOOK = """\
+out=$(docker_exec registry garbage-collect --dry-run {option} {config})
+echo "status=$?"
+digests=$(printf '%s\\n' "$out" | sed -n 's/^blob eligible for deletion: sha256:\\([0-9a-f]*\\)$/\\1/p' | sort -u)
+cd {folder}/docker/registry/v2 2>/dev/null && [ -n "$digests" ] && {{
+  for hex in $digests; do
+    bytes=$(stat -c %s "blobs/sha256/${{hex%"${{hex#??}}"}}/$hex/data" 2>/dev/null) && echo "size=sha256:$hex $bytes"
+  done
+  find repositories -name link -path '*/sha256/*' 2>/dev/null | grep -F "$digests" |
+    sed -n 's,^repositories/\\(.*\\)/_[a-z]*/.*sha256/\\([0-9a-f]*\\)/link$,link=sha256:\\2 \\1,p' | sort -u
+}}
+printf 'printed\\n%s\\n' "$out"
+"""
+
+
+# collecting
+
+
+def collect(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
+    """Collect the garbage: the registry read-only, collected, writable again, and an image pulled from it.
+
+    In plan and verify mode only what would be freed is told. Asks at the gate `collect-garbage` with the blobs that
+    would go. Raises StepFailed for a registry that cannot collect, GateRefused, and ApplyFailed where a step failed:
+    the registry is writable again then, or the message says that it is not.
+    """
+    members = hosts.having("registry")
+    garbage = dry_run(members, untagged=untagged)
+    if garbage.refused:
+        raise StepFailed(garbage.refused, garbage.remedy)
+    step = _Told(garbage)
+    if not garbage.items and not garbage.manifests:
+        return step.result(hosts.mode, Status.OK, str(garbage))
+    if hosts.mode is Mode.VERIFY:  # garbage is no drift
+        return step.result(hosts.mode, Status.OK, str(garbage))
+    if hosts.mode is Mode.PLAN:
+        return step.result(hosts.mode, Status.WOULD_CHANGE, f"free {size(garbage.bytes)}", garbage)
+    hosts.approval.ask(
+        COLLECT,
+        f"{garbage} on {garbage.host}. The registry is read-only meanwhile, and its container is made anew before and "
+        "after: pushes fail, pulls fail for some seconds twice",
+        garbage.table.frame,
+    )
+    parts: list[ApplyResult] = []
+    with _read_only(members, parts):
+        parts.append(
+            members.apply([Collection(hosts.site.registry.container, untagged)], name="collect", deadline=DEADLINE)
+        )
+    check("an image can be pulled", lambda: transfer.pulled(hosts), mode=hosts.mode, deadline=30)
+    return ApplyResult("garbage collected", hosts.mode, tuple(one for part in parts for one in part))
+
+
+@contextmanager
+def _read_only(registry: Hosts, parts: list[ApplyResult]) -> Iterator[None]:
+    """The registry takes no changes inside, and does again afterwards, whatever happened."""
+    site = registry.site
+    try:
+        parts.append(registry.apply([container(site, read_only=True, gate=None, note="read-only")]))
+        yield
+    finally:
+        try:
+            parts.append(registry.apply([container(site, gate=None, note="writable")]))
+        except RunbookError as error:
+            raise ApplyFailed(
+                f"the registry may be read-only still: {error.message}",
+                "run 7.3: it makes the container anew, writable",
+                result=getattr(error, "result", None),
+            ) from error
+
+
+@dataclass(frozen=True)
+class Collection(Step):
+    """No garbage in the registry whose container is `container`: by its dry run, there is nothing left to collect."""
+
+    container: str
+    untagged: bool = False
+
+    @property
+    def label(self) -> str:
+        return "garbage of the registry"
+
+    @property
+    def _order(self) -> str:
+        return f"docker exec {quote(self.container)} registry garbage-collect {_OPTION * self.untagged}"
+
+    def probe(self) -> str:
+        return f"out=$({self._order} --dry-run {CONFIG}) || exit 1\nprintf '%s\\n' \"$out\" | grep ' eligible ' || :\n"
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        blobs, manifests = BLOB.findall(state), MANIFEST.findall(state)
+        if not blobs and not manifests:
+            return None
+        lines = [f"-manifest {digest}\n" for digest in manifests] + [f"-blob {digest}\n" for digest in blobs]
+        return Change(f"remove {plural(len(blobs), 'blob')}", "".join(lines))
+
+    def script(self, change: Change) -> str:
+        return f"{self._order} {CONFIG} >/dev/null\n"
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The row that tells of garbage where nothing is done about it."""
+
+    garbage: Garbage = field(repr=False)
+
+    def result(self, mode: Mode, status: Status, summary: str, shown: Garbage | None = None) -> ApplyResult:
+        lines: Sequence[str] = [f"-{item.digest} {size(item.bytes)}\n" for item in shown.items] if shown else []
+        row = StepResult(self.garbage.host, "garbage of the registry", status, summary, "".join(lines))
+        emit(event="step", **row.row())
+        return ApplyResult("garbage", mode, (row,))

@@ -1,0 +1,554 @@
+"""Whom the Docker of each host trusts as a registry, and the steps that make it trust the site's (document 7.2).
+
+Docker takes `insecure-registries` from /etc/docker/daemon.json, or `--insecure-registry` from its command line. **Given
+in both it does not start** ('the following directives are specified both as a flag and in the configuration file'). So
+where the command line of a host's unit has the flag already (a packaged unit that was edited as the document does it,
+a drop-in, a variable of /etc/sysconfig/docker), the registry is added there, by a drop-in of ours that repeats the
+command with one flag more; anywhere else it is added to daemon.json. Entries of others stay, in either place; where
+both have the key, those of daemon.json move to the drop-in.
+
+With `security: tls` a host gets the site's CA as /etc/docker/certs.d/HOST:PORT/ca.crt instead, which Docker reads at
+every connection, and the registry is taken off the insecure ones: for those Docker verifies no certificate.
+
+From 17.06 on, dockerd takes daemon.json's list over on SIGHUP, and no container is stopped. Before, and for its command
+line, it must be restarted.
+
+Sources: dockerd's reference ('Daemon configuration file', 'Configuration reload behavior'), 'Test an insecure registry'
+and 'Verify repository client with certificates' of Docker's documentation; systemd.unit(5), systemd.exec(5).
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from runbook.errors import StepFailed
+from runbook.remote.hosts import Hosts, Output
+from runbook.remote.json_file import JsonMembers
+from runbook.remote.modes import Mode
+from runbook.remote.shell import Facts, facts, quote
+from runbook.remote.steps import Change, Directory, File, Package, Service, Step, sha256
+from runbook.services.mesos.steps import Absent
+from runbook.services.probes import values
+from runbook.site import Site
+from runbook.views.tables import Table
+
+SETTINGS = "/etc/docker/daemon.json"
+KEY = "insecure-registries"
+FLAG = "--insecure-registry"
+DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
+CERTIFICATES = "/etc/docker/certs.d"
+
+RESTART = "restart-docker"
+"""The gate before a restart that stops containers."""
+RELOADS = (17, 6)
+"""The first version that takes a changed list of insecure registries over without a restart."""
+RETURNING = frozenset({"always", "unless-stopped"})
+"""The restart policies with which a container that ran comes back with Docker."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A container that runs: its name, restart policy and image."""
+
+    name: str
+    restart: str
+    image: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.image})"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom one host's Docker trusts: as its unit says it (without the drop-in of ours), as daemon.json does, and as the
+    daemon itself does.
+
+    `command`: the unit's ExecStart as it is written; `flags`: the insecure registries that it names once systemd has
+    put the variables in; `sources`: the files that have the flag; `listed`: those of daemon.json, None where it has no
+    such key; `told`: those that the running daemon names, None where it does not tell (before 1.13, or it does not
+    run); `arguments`: those of its command line; `ca`: the SHA-256 of the registry's CA there. `problem` is why nothing
+    of this could be found out.
+    """
+
+    installed: bool = False
+    pid: int | None = None
+    version: str = ""
+    command: str = ""
+    flags: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    overridden_by: str = ""
+    listed: tuple[str, ...] | None = None
+    settings_file: str = SETTINGS
+    told: tuple[str, ...] | None = None
+    arguments: tuple[str, ...] = ()
+    ca: str = ""
+    live_restore: bool = False
+    containers: tuple[Running, ...] = ()
+    problem: str = ""
+
+    @classmethod
+    def read(cls, output: Output) -> Trust:
+        """What the probe printed on one host."""
+        if not output.ok:
+            return cls(problem=output.error.message if output.error else output.stderr.strip() or "no answer")
+        found = facts(output.stdout)
+        unit = Unit.read(output.stdout)
+        settings = _settings(_decoded(found.get("settings", "")))
+        listed = settings.get(KEY)
+        arguments = tuple(_decoded(found.get("arguments", "")).split("\0"))
+        pid = int(found.get("MainPID", "0") or 0)
+        return cls(
+            installed=found.get("LoadState") == "loaded",
+            pid=pid or None,
+            version=found.get("version", ""),
+            command=unit.command,
+            flags=insecure(unit.words),
+            sources=unit.sources,
+            overridden_by=unit.later,
+            listed=tuple(map(str, listed)) if isinstance(listed, list) else None,
+            settings_file=_option(unit.words, "--config-file") or SETTINGS,
+            told=_told(found.get("registries", "")),
+            arguments=insecure(arguments),
+            ca=found.get("ca", ""),
+            live_restore=found.get("live") == "true" or "--live-restore" in arguments,
+            containers=tuple(_running(line) for line in values(output.stdout, "container")),
+        )
+
+    @property
+    def by_flags(self) -> bool:
+        """Whether the place for the trust is the command line."""
+        return bool(self.flags)
+
+    @property
+    def reloads(self) -> bool:
+        """Whether the daemon takes a change of daemon.json over without a restart."""
+        return version_of(self.version) >= RELOADS
+
+    @property
+    def effective(self) -> tuple[str, ...]:
+        """The insecure registries of the running daemon; before 1.13, what its command line and its file say."""
+        if self.told is not None:
+            return self.told
+        return tuple(dict.fromkeys((*self.arguments, *(self.listed or ()))))
+
+    @property
+    def stopped(self) -> str:
+        """What a restart of Docker would stop, in words."""
+        if not self.containers:
+            return "Docker is restarted; no container runs there"
+        names = ", ".join(map(str, self.containers))
+        if self.live_restore:
+            return f"Docker is restarted; with live-restore its containers go on: {names}"
+        return (
+            f"Docker is restarted, which stops {len(self.containers)} containers: {names}. Those with the restart "
+            "policy always or unless-stopped come back with it, Marathon starts its tasks anew"
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of Docker as its files give it, without the drop-in of ours.
+
+    `command`: the last ExecStart, on one line; `variables`: the environment that it may use; `sources`: which files
+    name the flag; `later`: a drop-in that sets ExecStart and comes after ours, so that ours is without effect.
+    """
+
+    command: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    later: str = ""
+
+    @classmethod
+    def read(cls, output: str) -> Unit:
+        """The lines `unit=BASE64 PATH` and `environment=BASE64 PATH` of the probe, those that win first."""
+        fragment: dict[str, str] = {}
+        dropins: dict[str, tuple[str, str]] = {}
+        for line in values(output, "unit"):
+            content, _, path = line.partition(" ")
+            name = PurePosixPath(path).name
+            if name == "docker.service":
+                if not fragment:
+                    fragment[path] = _decoded(content)
+            else:
+                dropins.setdefault(name, (path, _decoded(content)))
+        ours = PurePosixPath(DROPIN).name
+        files = {**fragment, **{path: text for name, (path, text) in sorted(dropins.items()) if name != ours}}
+        command, variables = "", dict[str, str]()
+        for text in files.values():
+            for key, value in _assignments(text):
+                if key == "ExecStart":
+                    command = value
+                elif key == "Environment":
+                    variables |= _variables([value])
+        for line in values(output, "environment"):
+            content, _, path = line.partition(" ")
+            files[path] = _decoded(content)
+            variables |= _variables(files[path].splitlines())
+        later = [
+            path
+            for name, (path, text) in sorted(dropins.items())
+            if name > ours and any(key == "ExecStart" and value for key, value in _assignments(text))
+        ]
+        sources = tuple(path for path, text in files.items() if FLAG in _uncommented(text))
+        return cls(command, variables, sources, later[-1] if later else "")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command's words, with the variables put in as systemd does: `$X` becomes words, `${X}` a part of one."""
+        words: list[str] = []
+        for word in _split(self.command):
+            if whole := re.fullmatch(r"\$(\w+)", word):
+                words += self.variables.get(whole[1], "").split()
+            else:
+                words.append(re.sub(r"\$\{(\w+)\}", lambda match: self.variables.get(match[1], ""), word))
+        return tuple(words)
+
+
+def insecure(words: Sequence[str]) -> tuple[str, ...]:
+    """The insecure registries that a command line of dockerd names, each once."""
+    found = []
+    for position, word in enumerate(words):
+        if match := re.fullmatch(r"--?insecure-registry(?:=(.*))?", word):
+            found.append(match[1] if match[1] is not None else "".join(words[position + 1 : position + 2]))
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def covers(entry: str, address: str) -> bool:
+    """Whether an entry of the insecure registries means the registry at `address` (HOST:PORT): it is that, or a network
+    in CIDR that its address lies in. A host without its port means ports 80 and 443 only."""
+    entry = re.sub(r"^https?://", "", entry).rstrip("/")
+    if entry == address:
+        return True
+    try:
+        return "/" in entry and ipaddress.ip_address(address.rpartition(":")[0]) in ipaddress.ip_network(entry, False)
+    except ValueError:
+        return False
+
+
+def trusts(entries: Iterable[str], address: str) -> bool:
+    """Whether any of these entries means the registry."""
+    return any(covers(entry, address) for entry in entries)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The first two numbers of a version; () where there are none."""
+    match = re.match(r"\D*(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else ()
+
+
+# asking
+
+
+def of(hosts: Hosts, address: str) -> dict[str, Trust]:
+    """Whom each of these hosts trusts, asked at once. A host that does not answer has its `problem` told."""
+    script = _PROBE.format(ca=quote(f"{CERTIFICATES}/{address}/ca.crt"), settings=SETTINGS)
+    return {host: Trust.read(output) for host, output in hosts.run(script).items()}
+
+
+# A question to a Docker that is stopped would start it, where systemd listens at its socket: so only a running one is
+# asked.
+_PROBE = """\
+unit=$(systemctl show -p LoadState,ActiveState,MainPID docker 2>/dev/null) || unit=LoadState=not-found
+printf '%s\\n' "$unit"
+content() {{ base64 < "$1" 2>/dev/null | tr -d '\\n'; }}
+for d in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+  for f in "$d/docker.service" "$d"/docker.service.d/*.conf; do
+    [ -f "$f" ] || continue
+    echo "unit=$(content "$f") $f"
+    sed -n 's/^EnvironmentFile=-\\{{0,1\\}}//p' "$f" | while read -r e; do
+      [ -f "$e" ] && echo "environment=$(content "$e") $e"
+    done
+  done
+done
+[ ! -f {settings} ] || echo "settings=$(content {settings})"
+s=$(sha256sum < {ca} 2>/dev/null) && echo "ca=${{s%% *}}"
+case $unit in *ActiveState=active*) ;; *) exit 0;; esac
+pid=$(printf '%s\\n' "$unit" | sed -n 's/^MainPID=//p')
+echo "arguments=$(content "/proc/$pid/cmdline")"
+echo "version=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
+echo "registries=$(docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null)"
+echo "live=$(docker info -f '{{{{.LiveRestoreEnabled}}}}' 2>/dev/null)"
+docker ps -q 2>/dev/null | xargs -r docker inspect \
+  -f 'container={{{{.Name}}}} {{{{.HostConfig.RestartPolicy.Name}}}} {{{{.Config.Image}}}}' 2>/dev/null
+exit 0
+"""
+
+
+# the steps
+
+
+def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Step]:
+    """What makes a host's Docker trust the site's registry, from what was found there; `ca` is the site's, for tls.
+
+    A plan begins with Docker's package, so that it can say what follows where there is none yet.
+    """
+    address = site.registry_address
+    if address is None:
+        return ()
+    foreseen = (Package(site.docker.package, site.docker.version),) if mode is Mode.PLAN else ()
+    if site.registry.security == "tls":
+        own = (*certificate(address, ca), JsonMembers(SETTINGS, excluded={KEY: (address,)}), Absent(DROPIN))
+    else:
+        own = (*insecurely(address, trust), Absent(f"{CERTIFICATES}/{address}/ca.crt"))
+    return (*foreseen, *own, docker(site, address, trust))
+
+
+def certificate(address: str, ca: bytes) -> tuple[Step, ...]:
+    """The site's CA where Docker looks for that of this registry."""
+    folder = f"{CERTIFICATES}/{address}"
+    return Directory(folder), File(f"{folder}/ca.crt", ca)
+
+
+def insecurely(address: str, trust: Trust) -> tuple[Step, ...]:
+    """The registry among the insecure ones, in the one place that the host's Docker can have them."""
+    listed = trust.listed or ()
+    if not trust.by_flags:
+        wanted = () if trusts(listed, address) else (address,)
+        return JsonMembers(SETTINGS, included={KEY: wanted}), Absent(DROPIN)
+    own = JsonMembers(SETTINGS, {KEY: None})
+    missing = [entry for entry in listed if entry not in trust.flags]
+    if not trusts((*trust.flags, *listed), address):
+        missing.append(address)
+    if not missing:
+        return own, Absent(DROPIN)
+    return own, Directory(str(PurePosixPath(DROPIN).parent)), File(DROPIN, dropin(trust.command, missing))
+
+
+def dropin(command: str, entries: Iterable[str]) -> str:
+    """The drop-in that repeats the unit's command with further insecure registries."""
+    flags = "".join(f" {FLAG} {entry.replace('%', '%%')}" for entry in entries)
+    return (
+        f"# Written by the runbook (7.2): changes made here are lost. The unit's own command, which has {FLAG}\n"
+        "# already, with the registry added: in daemon.json as well it would keep Docker from starting.\n"
+        f"[Service]\nExecStart=\nExecStart={command}{flags}\n"
+    )
+
+
+def docker(site: Site, address: str, trust: Trust) -> Docker:
+    """A Docker that runs with the trust."""
+    return Docker(
+        "docker",
+        enabled=None,
+        restart_if_newer=(SETTINGS, DROPIN),
+        gate=RESTART,
+        consequence=trust.stopped,
+        registry=address,
+        secure=site.registry.security == "tls",
+        trust=trust,
+    )
+
+
+@dataclass(frozen=True)
+class Docker(Service):
+    """Docker's service, restarted or (where that is enough) told to read daemon.json anew until the daemon itself
+    names the registry among the insecure ones; with `secure`, until it does not.
+
+    Where the daemon does not tell (before 1.13), the times of the files decide, as for any service.
+    """
+
+    registry: str = field(kw_only=True)
+    secure: bool = field(kw_only=True, default=False)
+    trust: Trust = field(kw_only=True, default=Trust())
+
+    def probe(self) -> str:
+        return (
+            f"{super().probe()}case $unit in *ActiveState=active*)\n"
+            "  echo \"registries=$(docker info -f '{{json .RegistryConfig}}' 2>/dev/null)\"\nesac\n"
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        self._refuse()
+        change = super().plan(state, pending)
+        if change is None or change.summary != "restart" or not self._reloads(pending):
+            return change
+        return replace(change, summary="reload", actions=("reload",), gate=None, consequence="")
+
+    def script(self, change: Change) -> str:
+        if change.actions != ("reload",):
+            return super().script(change)
+        wanted = "!" if self.secure else ""
+        return _RELOAD.format(wanted=wanted, registry=quote(f'"{self.registry}"'))
+
+    def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
+        told = _told(present.get("registries", ""))
+        if told is None:
+            return super()._stale(present, state, pending)
+        changing = [path for path in self.restart_if_newer if path in pending]
+        if changing or trusts(told, self.registry) is not self.secure:
+            return changing
+        return [DROPIN if self.trust.by_flags else SETTINGS]
+
+    def _reloads(self, pending: frozenset[str]) -> bool:
+        """Whether what differs is in daemon.json alone, and the daemon reads that anew."""
+        return self.trust.reloads and not self.trust.by_flags and DROPIN not in pending and not self.trust.arguments
+
+    def _refuse(self) -> None:
+        trust = self.trust
+        if trust.settings_file != SETTINGS:
+            raise StepFailed(
+                f"Docker reads {trust.settings_file} in the place of {SETTINGS}",
+                "let its unit do without --config-file",
+            )
+        if self.secure and trusts(trust.flags, self.registry):
+            raise StepFailed(
+                f"{FLAG} in {', '.join(trust.sources)} means {self.registry}, and for an insecure registry Docker "
+                "verifies no certificate",
+                "take it out there, then run again",
+            )
+        if wide := [
+            one for one in trust.listed or () if self.secure and one != self.registry and covers(one, self.registry)
+        ]:
+            raise StepFailed(
+                f"{wide[0]} among the {KEY} of {SETTINGS} means {self.registry} as well, and for an insecure registry "
+                "Docker verifies no certificate",
+                "name the registries that are meant by it one by one, then run again",
+            )
+        if trust.overridden_by and trust.by_flags and not trusts(trust.flags, self.registry):
+            raise StepFailed(
+                f"{trust.overridden_by} sets ExecStart after {DROPIN}, which is then without effect",
+                f"add {FLAG} {self.registry} there, or give it a name that sorts before runbook-registry.conf",
+            )
+
+
+_RELOAD = """\
+systemctl kill -s HUP --kill-who=main docker || exit 1
+told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {registry}; }}
+n=0
+while ! {{ {wanted} told; }}; do
+  n=$((n+1))
+  [ $n -lt 50 ] || {{
+    echo "Docker does not take its file over:" >&2; journalctl -q -o cat --no-pager -n 8 -u docker >&2; exit 1
+  }}
+  sleep 0.2
+done
+"""
+
+
+# showing
+
+
+def table(site: Site, found: Mapping[str, Trust], ca: bytes = b"") -> Table:
+    """Whom each host's Docker trusts, and whether that is what the site wants of it."""
+    address = site.registry_address or ""
+    rows = [(host, *_row(site, trust, address, ca)) for host, trust in found.items()]
+    columns = ["host", "Docker", f"trusts {address}", "by", "insecure registries", "worth knowing"]
+    return Table(pd.DataFrame(rows, columns=columns), f"whom Docker trusts ({site.registry.security})", (columns[2],))
+
+
+def judged(site: Site, trust: Trust, ca: bytes = b"") -> tuple[bool, str]:
+    """Whether a host's running Docker trusts the site's registry as it should, and why, or why not."""
+    address = site.registry_address or ""
+    if trust.problem:
+        return False, trust.problem
+    if not trust.installed:
+        return False, "Docker is not installed"
+    if trust.pid is None:
+        return False, "Docker does not run"
+    insecurely = trusts(trust.effective, address)
+    if site.registry.security == "insecure":
+        if insecurely:
+            return True, "insecure"
+        written = trusts((*trust.flags, *(trust.listed or ())), address)
+        return False, "not before Docker is restarted" if written else "no"
+    if not trust.ca:
+        return False, "its CA is missing"
+    if trust.ca != sha256(ca):
+        return False, "another CA is there"
+    return (False, "as an insecure one, without a look at its certificate") if insecurely else (True, "by the CA")
+
+
+def _row(site: Site, trust: Trust, address: str, ca: bytes) -> tuple[str, str, str, str, str]:
+    good, why = judged(site, trust, ca)
+    mark = "✓" if good else "✗" if trust.installed or trust.problem else "–"
+    host = address.rpartition(":")[0]
+    entries = [entry for entry in trust.effective if entry != "127.0.0.0/8"]
+    places = [*trust.sources] if trusts(trust.flags, address) else []
+    places += [SETTINGS] if trusts(trust.listed or (), address) else []
+    places += [DROPIN] if not places and trusts(trust.arguments, address) else []
+    notes = [f"{entry} is the same host with another port" for entry in entries if _same_host(entry, host, address)]
+    if trust.flags and trust.listed is not None:
+        notes.append(f"{FLAG} and {KEY} in {SETTINGS}: Docker will not start again")
+    if site.registry.security == "tls":
+        places = [f"{CERTIFICATES}/{address}/ca.crt"] if trust.ca else []
+    return trust.version, f"{mark} {why}", "\n".join(places), ", ".join(entries), "\n".join(f"⚠ {one}" for one in notes)
+
+
+def _same_host(entry: str, host: str, address: str) -> bool:
+    return entry.rpartition(":")[0] == host and entry != address
+
+
+# reading
+
+
+def _decoded(text: str) -> str:
+    return base64.b64decode(text).decode("utf-8", "replace")
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """The object in daemon.json; an empty one where it cannot be read (the step that edits it tells of that)."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(text: str) -> tuple[str, ...] | None:
+    """The insecure registries in RegistryConfig of `docker info`; None where it tells none."""
+    config = _settings(text)
+    if not config:
+        return None
+    single = [name for name, one in (config.get("IndexConfigs") or {}).items() if one.get("Secure") is False]
+    return (*single, *(config.get("InsecureRegistryCIDRs") or ()))
+
+
+def _running(line: str) -> Running:
+    name, restart, image = line.split(" ", 2)
+    return Running(name.removeprefix("/"), restart or "no", image)
+
+
+def _option(words: Sequence[str], name: str) -> str:
+    for position, word in enumerate(words):
+        if word == name:
+            return "".join(words[position + 1 : position + 2])
+        if word.startswith(f"{name}="):
+            return word.removeprefix(f"{name}=")
+    return ""
+
+
+def _uncommented(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(("#", ";")))
+
+
+def _assignments(text: str) -> Iterable[tuple[str, str]]:
+    """The assignments of a unit file's [Service] section, continued lines joined."""
+    section = ""
+    for line in re.sub(r"\\\n\s*", " ", _uncommented(text)).splitlines():
+        if header := re.fullmatch(r"\s*\[(.+)\]\s*", line):
+            section = header[1]
+        elif section == "Service" and "=" in line:
+            key, _, value = line.partition("=")
+            yield key.strip(), value.strip()
+
+
+def _variables(lines: Iterable[str]) -> dict[str, str]:
+    """Assignments as systemd reads them in Environment= and in an EnvironmentFile."""
+    words = (word for line in lines if not line.lstrip().startswith(("#", ";")) for word in _split(line))
+    return dict(word.split("=", 1) for word in words if re.match(r"\w+=", word))
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation that does not end
+        return text.split()
