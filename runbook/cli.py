@@ -123,6 +123,24 @@ def rollout(
     ctx.exit(finished.status)
 
 
+@main.command()
+@click.argument("site", type=SITE)
+@click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8866, show_default=True, help="At which port.")
+@click.option(
+    "--mode", type=click.Choice(["plan", "apply"]), default="plan", show_default=True, help="plan does nothing."
+)
+def console(site: Path, bind: str, port: int, mode: str) -> None:
+    """Serve the console of SITE's registry as a page, to whoever has its address.
+
+    The address, with a token in it, is printed at the start. Ctrl-C ends it.
+    """
+    from runbook import console as page
+    from runbook.remote.modes import Mode
+
+    page.serve(site, bind=bind, port=port, mode=Mode(mode), say=click.echo)
+
+
 @main.group()
 def record() -> None:
     """List and verify the records that rollouts leave."""

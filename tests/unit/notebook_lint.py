@@ -11,6 +11,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 PARAMETERS = frozenset({"site_file", "mode", "yes"})
+STAYS_OPEN = "stays-open"
+"""Tags the last cell of a notebook that is not done when its last cell is: what that shows has an end of its own."""
 STATEMENTS = {  # others than imports, assignments to a name and expressions, by what a person calls them
     ast.FunctionDef: "def",
     ast.AsyncFunctionDef: "def",
@@ -74,6 +76,8 @@ def _parameters(code: list[NotebookNode]) -> Iterator[str]:
 
 
 def _last(code: list[NotebookNode]) -> Iterator[str]:
+    if code and STAYS_OPEN in code[-1].metadata.get("tags", []):
+        return
     tree = _parsed(code[-1].source) if code else None
     match tree.body if tree else []:
         case [ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(), attr="finish"), args=[], keywords=[]))]:

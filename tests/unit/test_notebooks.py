@@ -131,3 +131,11 @@ def test_a_chapter_that_is_not_finished_is_told(tmp_path: Path) -> None:
     notebook = good("chapter.state()")
     del notebook.cells[-1]
     assert linted(tmp_path, notebook) == ["its last cell with code does not finish the chapter"]
+
+
+def test_a_notebook_that_stays_open_ends_elsewhere(tmp_path: Path) -> None:
+    notebook = good()
+    notebook.cells[-1] = new_code_cell("chapter.show()", metadata={"tags": ["stays-open"]})
+    assert linted(tmp_path, notebook) == []
+    notebook.cells.append(new_code_cell("chapter.state()"))
+    assert linted(tmp_path, notebook) == ["its last cell with code does not finish the chapter"]

@@ -1,0 +1,145 @@
+"""`runbook console`: the registry's console as a page, served by Voilà to people who do not open JupyterLab.
+
+Voilà runs the notebook once for everybody who opens the page, each time in a kernel of its own, so that each has a
+session and a record of their own. It listens on the loopback unless told otherwise, and lets in who has the token,
+which is in the address that is printed at the start: never in the command line, a file or the log. The page loads
+nothing from elsewhere (Voilà's own template would, from a CDN): a closed network has no elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nbformat import NotebookNode
+from papermill.parameterize import parameterize_notebook
+
+from runbook.errors import ParameterError, Problem
+from runbook.paths import upwards
+from runbook.remote.modes import Mode
+from runbook.services.registry import Registry
+from runbook.site import Site
+from runbook.views.registry_console.console import without_registry
+
+NOTEBOOK = Path("notebooks/operations/registry_console.ipynb")
+BIND, PORT = "127.0.0.1", 8866
+"""Where the page is, unless told otherwise: the loopback, and Voilà's own port."""
+GONE = 600
+"""Seconds after which the session of a page that nobody has open any more is ended."""
+PATIENCE = 7200.0
+"""Seconds that a kernel may take to end. An action under way is not cut off: collecting garbage takes its time."""
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""What the page may load: what Voilà and JupyterLab need, from here."""
+
+
+def serve(
+    site_file: Path, *, bind: str = BIND, port: int = PORT, mode: Mode = Mode.PLAN, say: Callable[[str], None] = print
+) -> None:
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP; `say` prints what a person needs to know.
+
+    Raises, before anything listens, ParameterError (the parameter file, no registry in it, no notebook, an address that
+    cannot be listened on), SecretError, and the registry's errors where it does not answer as one.
+    """
+    site = Site.load(upwards(site_file))
+    if problems := without_registry(site):
+        raise ParameterError(problems)
+    with Registry.of(site) as registry:
+        registry.ping()
+    notebook = upwards(NOTEBOOK)
+    if not notebook.is_file():
+        raise ParameterError(
+            [_problem("", f"there is no {NOTEBOOK}, here or above", "start the command within the runbook's folder")]
+        )
+    _try_address(bind, port)
+    token = secrets.token_urlsafe(32)
+    parameters = {"site_file": str(site.file.absolute()), "mode": mode.value, "yes": False}
+    server = _server(notebook, parameters, bind, port, token)
+    say(f"the console of {site.name}'s registry, {site.registry_address}, in mode {mode}:")
+    say(f"  http://{_host(bind)}:{port}/?token={token}")
+    say(f"Whoever has this address may use it. Each page that is opened leaves a record in {upwards('outputs')}.")
+    if not _is_loopback(bind):
+        say(f"{bind} can be reached from other machines, and HTTP is not encrypted: put a proxy with TLS before it.")
+    say("Ctrl-C ends it.")
+    server.start()
+    say("ended")
+
+
+def _server(notebook: Path, parameters: dict[str, Any], bind: str, port: int, token: str) -> Any:
+    """Voilà, ready to start."""
+    from jupyter_server.log import log_request
+    from traitlets.config import Config
+    from voila.app import Voila  # type: ignore[import-untyped]
+    from voila.voila_identity_provider import VoilaIdentityProvider  # type: ignore[import-untyped]
+
+    def prepare(request: object, notebook: NotebookNode, cwd: str) -> NotebookNode:
+        """The notebook with its parameters put in, and without its prose, which is for who reads the notebook."""
+        prepared: NotebookNode = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
+        prepared.cells = [cell for cell in prepared.cells if cell.cell_type == "code"]
+        return prepared
+
+    config = Config()
+    config.Voila.ip, config.Voila.port, config.Voila.port_retries = bind, port, 0
+    config.Voila.notebook_path = str(notebook.absolute())
+    config.Voila.open_browser = False
+    config.Voila.log_level = logging.WARNING
+    config.Voila.token = token
+    config.Voila.identity_provider_class = VoilaIdentityProvider  # the default one would let a password be set
+    config.Voila.tornado_settings = {
+        "headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"},
+        "log_function": log_request,  # tornado's own would log the token
+    }
+    config.VoilaConfiguration.prelaunch_hook = prepare
+    config.VoilaConfiguration.show_tracebacks = True  # of a named error it is the message
+    config.VoilaConfiguration.file_allowlist = []
+    config.VoilaConfiguration.allow_template_override = "NO"
+    config.MappingKernelManager.root_dir = os.getcwd()  # records go where a rollout's would
+    config.MappingKernelManager.cull_idle_timeout = GONE
+    config.MappingKernelManager.cull_interval = 60
+    config.KernelManager.shutdown_wait_time = PATIENCE
+    server = Voila(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
+    server.initialize([])
+    with contextlib.suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
+    return server
+
+
+def _try_address(bind: str, port: int) -> None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(bind, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise ParameterError(
+            [_problem("bind", f"cannot listen on {bind}:{port}: {error.strerror}", "choose another --port or --bind")]
+        ) from error
+
+
+def _is_loopback(bind: str) -> bool:
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def _host(bind: str) -> str:
+    """The host as a browser can open it."""
+    if bind in ("0.0.0.0", "::", ""):
+        return socket.gethostname()
+    return f"[{bind}]" if ":" in bind else bind
+
+
+def _problem(field: str, message: str, remedy: str) -> Problem:
+    return Problem(Path("command line"), 0, field, message, remedy)
