@@ -12,7 +12,7 @@ from IPython.display import display
 
 from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed
-from runbook.remote.checks import CheckResult, Evidence, check
+from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
@@ -198,19 +198,9 @@ class DockerHosts(Chapter):
 
     def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
         try:
-            return check(name, probe, mode=self.mode, deadline=deadline)
+            return super()._check(name, probe, deadline)
         except CheckFailed as error:
             self._explained(error)
-
-    def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
-        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
-        to be told as well. The journal has them, and the chapter ends as failed."""
-        try:
-            return call()
-        except ApplyFailed as error:
-            if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
-                return error.result
-            raise
 
     def _explained(self, error: ApplyFailed | CheckFailed) -> NoReturn:
         """Raise the error again, with what the hosts' logs and disks tell of it."""

@@ -87,9 +87,9 @@ def table(hosts: Hosts, tasks: pd.DataFrame) -> Table:
         for host, output in answers.items()
         if not output.ok
     ]
-    frame = pd.concat([frame, pd.DataFrame([*lost, *silent], columns=["host", "state", "task"])], ignore_index=True)
     frame["id"] = frame["id"].str[:12]
-    return Table(frame.fillna(""), "docker ps", states=("state",), literal=("command",))
+    shown = pd.DataFrame([*frame.to_dict("records"), *lost, *silent], columns=frame.columns)
+    return Table(shown.fillna(""), "docker ps", states=("state",), literal=("command",))
 
 
 def _state(name: str, task: str | None, known: pd.DataFrame) -> str:
