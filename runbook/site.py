@@ -654,6 +654,8 @@ class Site(Parameters):
         """What must hold between fields; each rule is judged by itself."""
         yield self._registry_security()
         yield self._registry_credentials()
+        yield self._page_speaks_tls()
+        yield self._page_reaches_registry()
         yield from map(self._upload, _UPLOADS)
         yield self._app_ids()
         yield self._app_environments()
@@ -700,6 +702,23 @@ class Site(Parameters):
             yield Finding("has no password", "add registry.password, a reference to a secret", ("registry", "user"))
         if self.registry.user is None and self.registry.password is not None:
             yield Finding("belongs to no user", "add registry.user", ("registry", "password"))
+
+    def _page_speaks_tls(self) -> Iterator[Finding]:
+        if self.having("registry_web") and self.registry.security == "tls" and self.registry_web.variables != "url":
+            yield Finding(
+                "the registry's page speaks plain HTTP only before version 0.1.0, whose variables are `host_port`",
+                "use an image from 0.1.0 on with `registry_web.variables: url`, or leave the role registry_web out",
+                ("registry", "security"),
+            )
+
+    def _page_reaches_registry(self) -> Iterator[Finding]:
+        for host in self.having("registry"):
+            if self.having("registry_web") and (host.address == "localhost" or host.address.startswith("127.")):
+                yield Finding(
+                    f"{host.address} is the registry's page itself, as it asks from within its container",
+                    "give the address at which other hosts reach this one",
+                    ("hosts", self.hosts.index(host), "address"),
+                )
 
     def _upload(self, field: str) -> Iterator[Finding]:
         name, declared = operator.attrgetter(field)(self), getattr(self, _UPLOADS[field][1])

@@ -71,6 +71,7 @@ def document(
             "password": f"file:{path(folder.mysql_password)}",
             "root_password": f"file:{path(folder.mysql_root_password)}",
         },
+        "registry_web": {"variables": "url"},
         "apps": _apps(),
     }
     parameters["hosts"][0]["slave"] = {**MYSQL_OFFER}

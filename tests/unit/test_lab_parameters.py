@@ -102,6 +102,7 @@ def test_images_are_those_of_the_archives_under_the_keys_that_sections_name(fold
     for field in (site.mysql.image, site.registry.image, site.registry_web.image):
         assert site.image(field).file.is_file()
     assert site.image(site.mysql.image).tag == "lab/mariadb:10.11"
+    assert site.registry_web.variables == "url"  # as an image of the page from 0.1 on wants it
     assert site.apps["centos-marathon"]["container"] == {"type": "DOCKER", "docker": {"image": "lab/userland:1"}}
 
 
