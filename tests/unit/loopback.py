@@ -32,6 +32,7 @@ class Request:
     target: str  # path and query
     headers: dict[str, str]  # names in lower case
     body: bytes
+    lines: tuple[str, ...] = ()  # the headers as they came
 
 
 class Loopback:
@@ -107,7 +108,7 @@ def _read(connection: socket.socket) -> Request | None:
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
     while len(body) < int(headers.get("content-length", "0")):
         body += connection.recv(65536)
-    return Request(method, target, headers, body)
+    return Request(method, target, headers, body, tuple(rest))
 
 
 def answer(status: int, body: bytes | str | Any = b"", *, kind: str = "", **headers: str) -> bytes:

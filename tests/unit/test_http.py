@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 from loopback import Loopback, Piece, Request, Reset, Silence, answer
+from requests import PreparedRequest
+from requests.auth import AuthBase
 
 from runbook.errors import (
     ConnectionCut,
@@ -365,3 +367,64 @@ def test_a_stream_follows_a_redirect_elsewhere_only_when_asked() -> None:
             endpoint.stream("/v2/events"),
         ):
             pass
+
+
+def test_each_media_type_of_accept_goes_on_a_line_of_its_own() -> None:
+    """Registry 2.3 compares whole lines with the types that it knows (domain-facts 3)."""
+    with serving(answer(200, {})) as server, Endpoint(server.url) as endpoint:
+        endpoint.get("/v2/", headers={"Accept": "application/json, text/html;q=0.5"})
+        endpoint.get("/v2/", headers={"Accept": "application/json"})
+    sent = [[line for line in request.lines if line.lower().startswith("accept:")] for request in server.requests]
+    assert sent == [["Accept: application/json", "Accept: text/html;q=0.5"], ["Accept: application/json"]]
+
+
+# something big
+
+BIG = b"HTTP/1.1 200 Said\r\nContent-Length: 8\r\nConnection: close\r\n\r\n"
+
+
+def test_a_download_comes_in_pieces() -> None:
+    with asking(BIG + b"one", Silence(0.1), b"\ntwo\n") as endpoint, endpoint.download("/blob") as pieces:
+        read = list(pieces)
+    assert len(read) > 1
+    assert b"".join(read) == b"one\ntwo\n"
+
+
+def test_a_download_that_ends_early_or_pauses_is_named() -> None:
+    with (
+        asking(BIG + b"one") as endpoint,
+        endpoint.download("/blob") as pieces,
+        pytest.raises(ConnectionCut),
+    ):
+        list(pieces)
+    with (
+        asking(BIG + b"one", Silence(), timeouts=SHORT) as endpoint,
+        endpoint.download("/blob") as pieces,
+        pytest.raises(EndpointTimeout, match=r"silent for 0\.2 s"),
+    ):
+        list(pieces)
+
+
+class Shown(AuthBase):
+    """Credentials of a kind that requests does not know."""
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        request.headers["Authorization"] = "Bearer token"
+        return request
+
+
+def test_a_download_from_elsewhere_is_not_shown_credentials() -> None:
+    with serving(BIG + b"from far") as there, serving(answer(307, Location=f"{there.url}/data")) as server:
+        with (
+            Endpoint(server.url, auth=Shown()) as endpoint,
+            endpoint.download("/blob", elsewhere=True) as pieces,
+        ):
+            assert b"".join(pieces) == b"from far"
+        with (
+            Endpoint(server.url, auth=Shown()) as endpoint,
+            pytest.raises(UnexpectedAnswer, match="redirects to"),
+            endpoint.download("/blob"),
+        ):
+            pass
+    assert [request.headers.get("authorization") for request in server.requests] == ["Bearer token"] * 2
+    assert [request.headers.get("authorization") for request in there.requests] == [None]

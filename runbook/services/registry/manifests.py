@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -40,6 +41,7 @@ ACCEPT = ", ".join((DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX))
 
 _INDEXES = (DOCKER_LIST, OCI_INDEX)
 _SCHEMA1 = (SCHEMA1, SCHEMA1_SIGNED)
+_LAYER_OF_SCHEMA1 = "application/vnd.docker.container.image.rootfs.diff+x-gtar"
 _Json = Mapping[str, Any]
 
 
@@ -80,26 +82,19 @@ class Manifest:
     @classmethod
     def parse(cls, repository: str, raw: bytes, media_type: str, digest: str) -> Manifest:
         """Read a manifest's bytes. Raises ValueError where they are none that is known."""
-        content = json.loads(raw)
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-        known = media_type if media_type in KINDS else _media_type(content)
-        if "mediaType" in content and content["mediaType"] != known:
-            raise ValueError(f"it comes as {known} and calls itself {content['mediaType']}")
-        if known in _SCHEMA1:
-            layers = tuple(
-                Descriptor("application/vnd.docker.container.image.rootfs.diff+x-gtar", layer["blobSum"], None)
-                for layer in reversed(content["fsLayers"])
-            )
-            return cls(repository, known, digest, raw, layers=layers)
-        try:
+        with _well_formed():
+            content = json.loads(raw)
+            known = media_type if media_type in KINDS else _media_type(content)
+            if content.get("mediaType", known) != known:
+                raise ValueError(f"it comes as {known} and calls itself {content['mediaType']}")
+            if known in _SCHEMA1:
+                layers = tuple(_layer_of_schema1(str(layer["blobSum"])) for layer in reversed(content["fsLayers"]))
+                return cls(repository, known, digest, raw, layers=layers)
             if known in _INDEXES:
                 listed = tuple(map(Descriptor.parse, content["manifests"]))
                 return cls(repository, known, digest, raw, manifests=listed)
             layers = tuple(map(Descriptor.parse, content["layers"]))
             return cls(repository, known, digest, raw, Descriptor.parse(content["config"]), layers)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{KINDS[known]} without what belongs to it: {error}") from error
 
     @property
     def size(self) -> int:
@@ -158,15 +153,13 @@ class ImageConfig:
     @classmethod
     def parse(cls, raw: bytes) -> ImageConfig:
         """Read a configuration. What is no image (a chart, a signature) tells nothing. Raises ValueError."""
-        content = json.loads(raw)
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-        steps = content.get("history") or ()
-        history = (
-            History(_time(step.get("created")), str(step.get("created_by", "")), bool(step.get("empty_layer")))
-            for step in steps
-        )
-        return cls(_time(content.get("created")), content.get("architecture"), content.get("os"), tuple(history))
+        with _well_formed():
+            content = json.loads(raw)
+            history = tuple(
+                History(_time(step.get("created")), str(step.get("created_by", "")), bool(step.get("empty_layer")))
+                for step in content.get("history") or ()
+            )
+            return cls(_time(content.get("created")), content.get("architecture"), content.get("os"), history)
 
     @classmethod
     def of_schema1(cls, manifest: Manifest) -> ImageConfig:
@@ -174,21 +167,11 @@ class ImageConfig:
 
         No step is `empty`: what left nothing has an empty layer there.
         """
-        try:
-            texts = [step["v1Compatibility"] for step in json.loads(manifest.raw)["history"]]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"schema 1 without its history: {error}") from error
-        steps = [json.loads(text) for text in reversed(texts)]
-        history = (
-            History(
-                _time(step.get("created")),
-                " ".join(map(str, (step.get("container_config") or {}).get("Cmd") or ())),
-                False,
-            )
-            for step in steps
-        )
-        last = steps[-1] if steps else {}
-        return cls(_time(last.get("created")), last.get("architecture"), last.get("os"), tuple(history))
+        with _well_formed():
+            steps = [json.loads(step["v1Compatibility"]) for step in reversed(json.loads(manifest.raw)["history"])]
+            history = tuple(History(_time(step.get("created")), _command(step), empty=False) for step in steps)
+            last = steps[-1]
+            return cls(_time(last.get("created")), last.get("architecture"), last.get("os"), history)
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -203,11 +186,9 @@ def manifest_digest(raw: bytes, media_type: str, algorithm: str = "sha256") -> s
 
 def _signed(raw: bytes) -> bytes:
     """What was signed of a signed schema 1: the first `formatLength` bytes and `formatTail`."""
-    try:
+    with _well_formed():
         header = json.loads(_from_base64(json.loads(raw)["signatures"][0]["protected"]))
         return raw[: header["formatLength"]] + _from_base64(header["formatTail"])
-    except (KeyError, IndexError, TypeError) as error:
-        raise ValueError("schema 1 without a signature that can be read") from error
 
 
 def _from_base64(text: str) -> bytes:
@@ -230,8 +211,28 @@ def _media_type(content: _Json) -> str:
     raise ValueError("no format of manifests that is known")
 
 
+def _layer_of_schema1(digest: str) -> Descriptor:
+    if not is_digest(digest):
+        raise ValueError(f"a layer that has no digest: {digest}")
+    return Descriptor(_LAYER_OF_SCHEMA1, digest, None)
+
+
+def _command(step: _Json) -> str:
+    """What made a layer of schema 1."""
+    return " ".join(map(str, (step.get("container_config") or {}).get("Cmd") or ()))
+
+
 def _time(text: object) -> datetime | None:
     """A time of a configuration; None where it holds none, or Go's year 1."""
     if not isinstance(text, str) or not text or text.startswith("0001-"):
         return None
     return datetime.fromisoformat(text)
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """Turns what meets a reader of malformed JSON (a key that is not there, a list for an object) into ValueError."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"it does not hold what it should: {error!r}") from error
