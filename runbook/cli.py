@@ -142,6 +142,31 @@ def console(site: Path, bind: str, port: int, mode: str) -> None:
 
 
 @main.group()
+def images() -> None:
+    """Make the archives by which images reach a closed network."""
+
+
+@images.command("save")
+@click.argument("site", type=SITE)
+@click.option("--only", "names", metavar="NAME", multiple=True, help="An image's key in SITE; may be repeated.")
+@click.option("--no-pull", is_flag=True, help="Take the images that are in this machine's Docker already.")
+def images_save(site: Path, names: tuple[str, ...], no_pull: bool) -> None:
+    """Pull the images of SITE by their tags, and save each as the archive that SITE names.
+
+    Needs Docker and the internet. Archives that are there with the sum of SITE are left alone. The sums that SITE
+    lacks are printed last, for its section `images`.
+    """
+    from runbook import images
+    from runbook.site import Site
+
+    saved = []
+    for one in images.save(Site.load(site), names, pull=not no_pull):
+        saved.append(one)
+        click.echo(one)
+    click.echo(images.lines(saved), nl=False)
+
+
+@main.group()
 def record() -> None:
     """List and verify the records that rollouts leave."""
 

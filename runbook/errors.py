@@ -302,6 +302,13 @@ class StatementRefused(ServiceError):
     """A database did not do what it was told; the message carries its own."""
 
 
+# making image archives
+
+
+class ImageUnavailable(RunbookError):
+    """An image cannot be had, or its archive not be made: no engine, no registry in reach, no such tag, no room."""
+
+
 # around a rollout
 
 

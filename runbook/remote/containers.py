@@ -54,8 +54,13 @@ _NO_DOCKER = "echo 'Docker does not answer here: chapter 5 installs and starts i
 # images
 
 
+def archived_id(file: Path, tag: str) -> str | None:
+    """The id of the image with this tag in an archive of `docker save`; None where there is none. Raises StepFailed."""
+    return archived(file).get(_familiar(tag))
+
+
 def archived(file: Path) -> Mapping[str, str]:
-    """The images in an archive of `docker save` (from 1.10 on): their ids by tag.
+    """The images in an archive of `docker save` (from 1.10 on): their ids by tag, as Docker shortens it.
 
     Raises StepFailed where the file cannot be read, or is no such archive.
     """
@@ -139,11 +144,10 @@ class Image(Step):
         )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
-        present, images = facts(state), archived(self.file)
-        wanted = images.get(_familiar(self.tag))
+        present, wanted = facts(state), archived_id(self.file, self.tag)
         if wanted is None:
             raise StepFailed(
-                f"{self.file.name} holds {', '.join(images) or 'no image with a tag'}, and not {self.tag}",
+                f"{self.file.name} holds {', '.join(archived(self.file)) or 'no image with a tag'}, and not {self.tag}",
                 "save the image by this very tag (`runbook images save` does), or correct the parameters",
             )
         if later := _silent(f"load {self.file.name}", present, before_after({self.tag: ("unknown", wanted)})):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
 from runbook.errors import StepFailed
-from runbook.remote.containers import Image, archived, by_tag_only
+from runbook.remote.containers import Image, archived_id, by_tag_only
 from runbook.remote.hosts import Hosts, Output
 from runbook.services.probes import values
 from runbook.site import HostParameters, ImageParameters, Role, Site
@@ -78,10 +78,10 @@ def _state(wanted: ImageParameters | None, tag: str, image_id: str, digest: str)
     if wanted is None:
         return "– without a tag" if tag == "<none>:<none>" else "– not of the parameters"
     try:
-        images: Mapping[str, str] = archived(wanted.file)
+        archives = archived_id(wanted.file, tag)
     except StepFailed:
         return "⚠ its archive is not here to compare with"
-    if images.get(tag) == image_id:
+    if archives == image_id:
         return "✓ as in its archive"
     if by_tag_only(image_id, f"@{digest}"):
         return "✓ by its tag (containerd's store has other ids than the archive)"
