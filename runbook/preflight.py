@@ -20,6 +20,7 @@ from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, 
 from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
+from runbook.services.docker.images import needed
 from runbook.services.probes import LISTENERS, ahead, listeners, timed, values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
@@ -196,6 +197,18 @@ if [ -x {zookeeper}/bin/zkServer.sh ]; then echo zookeeper=yes; fi
 """
 
 
+# XFS as CentOS 7.2 makes it (ftype=0) cannot hold overlay. `modprobe -n` loads nothing.
+_DOCKER_QUESTION = r"""
+for p in {packages}; do rpm -q "$p" >/dev/null 2>&1 && echo "docker_package=$p"; done
+{{ grep -qw overlay /proc/filesystems || modprobe -n overlay; }} >/dev/null 2>&1 && echo overlay=yes
+d={root}; while [ ! -e "$d" ]; do d=$(dirname "$d"); done
+xfs_info "$(df -Pk "$d" | awk 'NR == 2 {{ print $6 }}')" 2>/dev/null | grep -o 'ftype=[01]'
+if command -v docker >/dev/null 2>&1; then
+  timeout 20 docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' 2>/dev/null | sed 's/^/image=/'
+fi
+"""
+
+
 def question(site: Site, host: HostParameters) -> str:
     """The sh text that brings back what `judge` looks at. It changes nothing."""
     asked = _QUESTION.format(
@@ -203,6 +216,9 @@ def question(site: Site, host: HostParameters) -> str:
         paths=" ".join(map(quote, _space(site, host))),
         zookeeper=quote(site.zookeeper.home),
     )
+    if "docker" in host.roles:
+        packages = " ".join(map(quote, dict.fromkeys((site.docker.package, *DOCKER_PACKAGES))))
+        asked += _DOCKER_QUESTION.format(packages=packages, root=DOCKER_ROOT)
     return timed(asked + LISTENERS)
 
 
@@ -241,6 +257,7 @@ def judge(site: Site, everybody: Sequence[Seen]) -> tuple[Item, ...]:
         "disk": _disk,
         "systemd": _systemd,
         "tools": _tools,
+        "docker": _docker,
         "address": _address,
         "ports": _ports,
         "reach": _reach,
@@ -340,7 +357,7 @@ def _space(site: Site, host: HostParameters) -> dict[str, float]:
         "zookeeper": {site.zookeeper.data_dir: 1, site.zookeeper.log_dir: 0.5},
         "mesos_master": {site.mesos.master.work_dir: 0.5, site.mesos.master.log_dir: 1},
         "mesos_slave": {site.mesos.slave.work_dir: 2, site.syslog.log_dir: 1},
-        "docker": {"/var/lib/docker": 5},
+        "docker": {DOCKER_ROOT: 5},
         "registry": {site.registry.data_dir: 5},
     }
     space = {STATE_DIR: 1.0}
@@ -403,6 +420,56 @@ def _tools(site: Site, seen: Seen) -> Found:
         meaning = "java is not in the PATH: ZooKeeper and Marathon need it there, or JAVA_HOME in their settings"
         return State.WARNING, "no java", meaning, "see that both find a Java"
     return _ok("all there")
+
+
+DOCKER_ROOT = "/var/lib/docker"
+DOCKER_PACKAGES = ("docker-ce", "docker", "docker-io", "docker-latest", "docker-common", "moby-engine", "podman-docker")
+"""Packages that bring a docker of their own, and that docker-engine cannot be installed beside."""
+UNPACKED = 3
+"""How many times its archive's size an image may take in Docker's folder; archives may be gzipped."""
+
+
+def _docker(site: Site, seen: Seen) -> Found:
+    if "docker" not in seen.host.roles:
+        return _ok("not needed")
+    package, have = site.docker.package, values(seen.output.stdout, "docker_package")
+    if have and package not in have:
+        meaning = f"{', '.join(have)} is installed, and {package} cannot be installed beside it"
+        remedy = f"set docker.package to {have[0]}, or remove it first: its containers end with it"
+        return State.PROBLEM, have[0], meaning, remedy
+    if not have and "docker" in values(seen.output.stdout, "tool"):
+        meaning = f"there is a docker command that no package brought, and {package} would not replace it everywhere"
+        return State.PROBLEM, "of no package", meaning, "remove it: command -v docker"
+    lacks = [
+        f"{gigabytes:.1f} GB at {mount} for archives and images, {free:.1f} GB free"
+        for mount, (gigabytes, free) in _room_for_images(site, seen).items()
+        if gigabytes > free
+    ]
+    if lacks:
+        return State.PROBLEM, "no room for images", f"it takes {'; '.join(lacks)}", "make room there"
+    if "overlay" not in seen.fact or seen.fact.get("ftype") == "0":
+        what = f"XFS without ftype at {DOCKER_ROOT}" if "overlay" in seen.fact else "no overlay in the kernel"
+        meaning = f"{what}: Docker stores in loop files instead, which are slow and fill up unseen"
+        return (
+            State.WARNING,
+            "no overlay",
+            meaning,
+            f"give {DOCKER_ROOT} a filesystem that can (XFS with ftype=1, ext4)",
+        )
+    return _ok(have[0] if have else "to be installed")
+
+
+def _room_for_images(site: Site, seen: Seen) -> dict[str, tuple[float, float]]:
+    """By filesystem, the GB that images will take which the host does not have yet, and those that are free."""
+    there = values(seen.output.stdout, "image")
+    files = [image.file for image in needed(site, seen.host).values() if image.tag not in there]
+    size = sum(file.stat().st_size for file in files if file.is_file()) / (1 << 30)
+    room: dict[str, tuple[float, float]] = {}
+    for line in values(seen.output.stdout, "disk"):
+        kilobytes, mount, path = line.split(" ", 2)
+        needs = {STATE_DIR: size, DOCKER_ROOT: size * UNPACKED}.get(path, 0.0)
+        room[mount] = room.get(mount, (0.0, 0.0))[0] + needs, int(kilobytes) / (1 << 20)
+    return room
 
 
 def _address(site: Site, seen: Seen) -> Found:

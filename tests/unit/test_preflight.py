@@ -30,6 +30,8 @@ WELL = {
     "systemd": "running",
     "firewalld": "inactive",
     "zookeeper": "yes",
+    "overlay": "yes",
+    "docker_package": "docker-engine",
     "last": str(NOW + 0.20),
 }
 DISKS = ["disk=99999999 / " + path for path in ("/var/lib/runbook", "/var/lib/zookeeper")]
@@ -184,6 +186,38 @@ def test_systemd(facts: dict[str, str], roles: str, state: State, word: str) -> 
 def test_tools(missing: str, roles: str, state: State, found: str) -> None:
     item = judged("tools", seen(site(roles), without=(missing,)), site(roles))
     assert (item.state, item.found) == (state, found)
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "roles", "state", "word"),
+    [
+        ((), ["ftype=1"], ROLES, State.OK, ""),
+        (("overlay=", "docker_package=", "tool=docker"), [], "[zookeeper]", State.OK, ""),
+        (("docker_package=", "tool=docker"), [], ROLES, State.OK, ""),
+        (("docker_package=",), ["docker_package=docker-ce"], ROLES, State.PROBLEM, "docker-ce is installed"),
+        (("docker_package=",), [], ROLES, State.PROBLEM, "no package brought"),
+        (("overlay=",), [], ROLES, State.WARNING, "no overlay in the kernel"),
+        ((), ["ftype=0"], ROLES, State.WARNING, "XFS without ftype"),
+    ],
+)
+def test_docker_can_be_installed_and_store(
+    without: tuple[str, ...], more: list[str], roles: str, state: State, word: str
+) -> None:
+    item = judged("docker", seen(site(roles), *more, without=without or ("nothing",)), site(roles))
+    assert item.state is state
+    assert word in item.meaning
+
+
+def test_images_that_are_not_there_yet_need_room(tmp_path: Path) -> None:
+    with (tmp_path / "big.tar").open("wb") as file:
+        file.truncate(2 << 30)
+    described = site(more=f'images: {{big: {{tag: "big:1", file: {tmp_path}/big.tar, sha256: "{"0" * 64}"}}}}\n')
+    disks = [f"disk={7 << 20} / {path}" for path in ("/var/lib/runbook", "/var/lib/docker")]  # 7 GB free, 8 needed
+    item = judged("docker", seen(described, *disks, without=("disk=",)), described)
+    assert (item.state, item.found) == (State.PROBLEM, "no room for images")
+    assert "8.0 GB at / for archives and images, 7.0 GB free" in item.meaning
+    item = judged("docker", seen(described, *disks, "image=big:1", without=("disk=",)), described)
+    assert (item.state, item.found) == (State.OK, "docker-engine")
 
 
 def test_an_address_that_the_host_does_not_have() -> None:
