@@ -18,6 +18,7 @@ from requests.structures import CaseInsensitiveDict
 from runbook.errors import (
     AccessDenied,
     BlobUnknown,
+    CertificateRefused,
     CredentialsRefused,
     DeleteDisabled,
     DigestInvalid,
@@ -35,6 +36,7 @@ from runbook.errors import (
     TooManyRequests,
     UnexpectedAnswer,
 )
+from runbook.secrets import MASK, redact
 from runbook.services.http import Answer, Timeouts
 from runbook.services.registry import Registry
 from runbook.services.registry.manifests import (
@@ -46,6 +48,7 @@ from runbook.services.registry.manifests import (
     manifest_digest,
 )
 from runbook.services.registry.names import digest_of, is_digest, repository_name, tag_name
+from runbook.site import Site
 
 RECORDED: Mapping[str, Any] = json.loads(
     (Path(__file__).parents[1] / "payloads/registry-2.8.2/answers.json").read_text(encoding="utf-8")
@@ -462,6 +465,49 @@ def test_foreign_layers_are_not_mounted() -> None:
 def test_a_deletion_that_is_not_202_is_not_taken_for_one() -> None:
     with registry(lambda _: answer(200, {})) as (client, _), pytest.raises(UnexpectedAnswer, match="answered 200"):
         client.delete(APP, NOWHERE)
+
+
+# the registry of a site
+
+
+def site_of(folder: Path, registry: str) -> Site:
+    (folder / "password").write_text("correct horse battery")
+    (folder / "password").chmod(0o600)
+    (folder / "ca.crt").write_text("PEM")
+    hosts = "hosts:\n  - {name: n1, address: 198.51.100.11, roles: [docker, registry]}"
+    return Site.parse(f"name: test\n{hosts}\nregistry: {{{registry}}}\n", folder / "site.yml")
+
+
+def test_an_insecure_site_is_asked_in_plain_http(tmp_path: Path) -> None:
+    with Registry.of(site_of(tmp_path, "port: 8601")) as client:
+        assert client.endpoint.url == "http://198.51.100.11:8601"
+        assert client.address == "198.51.100.11:8601"
+
+
+TLS = "security: tls, tls: {certificate: c.pem, key: k.pem, ca: ca.crt}"
+
+
+def test_a_site_with_tls_is_asked_as_its_user_by_its_ca(tmp_path: Path) -> None:
+    site = site_of(tmp_path, f'{TLS}, user: operator, password: "file:password"')
+    with Registry.of(site) as client:
+        assert client.endpoint.url == "https://198.51.100.11:8600"
+        assert client.endpoint._session.verify == str(tmp_path / "ca.crt")
+        assert client._auth._pair(client.endpoint.url) == ("operator", "correct horse battery")
+        assert "horse" not in repr(vars(client)) + repr(vars(client._auth))
+    assert redact("correct horse battery") == MASK
+
+
+def test_a_ca_that_is_not_there_is_named(tmp_path: Path) -> None:
+    site = site_of(tmp_path, TLS)
+    (tmp_path / "ca.crt").unlink()
+    with pytest.raises(CertificateRefused, match=r"ca\.crt is not a file"):
+        Registry.of(site)
+
+
+def test_a_site_without_a_registry_has_none_to_ask() -> None:
+    text = "name: test\nhosts:\n  - {name: n1, address: 198.51.100.11, roles: [docker]}\n"
+    with pytest.raises(ValueError, match="no host of the site has the role registry"):
+        Registry.of(Site.parse(text, Path("site.yml")))
 
 
 # many at once

@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 from requests.utils import parse_header_links
 
 from runbook.errors import (
+    CertificateRefused,
     DigestMismatch,
     ManifestUnknown,
     MountRefused,
@@ -89,6 +90,8 @@ class Registry:
     ) -> None:
         if urlsplit(url).username is not None:
             raise ValueError("give user and password as `auth`, not within the URL")
+        if ca is not None and not ca.is_file():
+            raise CertificateRefused(f"{ca} is not a file, so that {url} cannot be trusted", "put the CA's PEM there")
         verify = True if ca is None else str(ca)
         self._auth = RegistryAuth(url, auth, verify=verify, timeouts=timeouts)
         self.endpoint = Endpoint(url, name="registry", timeouts=timeouts, auth=self._auth, verify=verify)
@@ -99,7 +102,7 @@ class Registry:
 
     @classmethod
     def of(cls, site: Site, *, timeouts: Timeouts | None = None) -> Registry:
-        """The registry of a site, by its `security`, CA, user and password. Raises SecretError."""
+        """The registry of a site, by its `security`, CA, user and password. Raises SecretError, CertificateRefused."""
         address = site.registry_address
         if address is None:
             raise ValueError("no host of the site has the role registry")
