@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -10,11 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
-from loopback import Loopback, Piece, Request
+from loopback import Loopback, Piece, Request, answer
 
 from runbook.lab.doubles.registry_web import server
 from runbook.lab.doubles.registry_web.server import MANIFEST, Server, Settings
@@ -22,13 +20,6 @@ from runbook.lab.doubles.registry_web.server import MANIFEST, Server, Settings
 DIGEST = "sha256:" + "ab" * 32
 CONFIG = "sha256:" + "cd" * 32
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-def answer(status: int, value: Any, **headers: str) -> bytes:
-    body = json.dumps(value).encode()
-    lines = [f"HTTP/1.1 {status} Said", f"Content-Length: {len(body)}", "Connection: close"]
-    lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class Registry(Loopback):
@@ -205,7 +196,7 @@ def test_it_deletes_where_it_may_and_only_for_its_own_pages() -> None:
             assert registry.repositories["demo/hello"] == ["1.0"]
             response, _ = ask(running, path, "POST", Origin=f"http://127.0.0.1:{running.server_port}")
             assert (response.status, response.headers["Location"]) == (303, "/repository/tags/demo%2Fhello")
-    assert registry.repositories["demo/hello"] is None
+    assert registry.repositories == {"demo/hello": None}
     assert [one.target for one in registry.requests if one.method == "DELETE"] == [f"/v2/demo/hello/manifests/{DIGEST}"]
 
 
