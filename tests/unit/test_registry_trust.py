@@ -157,7 +157,8 @@ def test_daemon_json_gets_the_registry_where_no_flag_is_given() -> None:
     wanted = after(one(JsonMembers, found), settings)
     assert wanted is not None
     assert json.loads(wanted) == {"storage-driver": "overlay", KEY: ["10.1.1.1:5000", ADDRESS]}
-    assert Absent(DROPIN) in trust.steps(site(), found, Mode.APPLY)
+    assert Absent(DROPIN) not in trust.steps(site(), found, Mode.APPLY)
+    assert Absent(DROPIN) in trust.steps(site(), replace(found, dropin=True), Mode.APPLY)
 
 
 def test_where_the_flag_is_given_a_drop_in_of_ours_adds_to_it() -> None:
@@ -176,9 +177,10 @@ def test_where_the_flag_is_given_a_drop_in_of_ours_adds_to_it() -> None:
 
 
 def test_a_unit_edited_as_the_document_does_needs_nothing() -> None:
-    made = trust.steps(site(), Trust.read(probed({PACKAGED: EDITED}, told=(ADDRESS,))), Mode.APPLY)
-    assert not any(isinstance(step, File) for step in made)
-    assert Absent(DROPIN) in made
+    found = Trust.read(probed({PACKAGED: EDITED}, told=(ADDRESS,)))
+    assert [type(step) for step in trust.steps(site(), found, Mode.APPLY)] == [JsonMembers, Docker]
+    stale = Trust.read(probed({PACKAGED: EDITED, DROPIN: trust.dropin("/usr/bin/docker daemon", [ADDRESS])}))
+    assert Absent(DROPIN) in trust.steps(site(), stale, Mode.APPLY)
 
 
 def test_given_in_both_places_all_goes_to_the_command_line() -> None:
@@ -229,7 +231,7 @@ def test_tls_brings_the_ca_and_takes_the_registry_off_the_insecure_ones() -> Non
     members = one(JsonMembers, found, site(TLS))
     assert after(members, settings) == f'{{"{KEY}": ["b:2"]}}'
     assert after(members, None) is None
-    assert Absent(DROPIN) in trust.steps(site(TLS), found, Mode.APPLY)
+    assert Absent(DROPIN) in trust.steps(site(TLS), replace(found, dropin=True), Mode.APPLY)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +250,9 @@ def test_tls_refuses_what_would_keep_docker_from_verifying(
 
 
 def test_back_to_insecure_takes_the_ca_away() -> None:
-    assert Absent(f"/etc/docker/certs.d/{ADDRESS}/ca.crt") in trust.steps(site(), Trust(), Mode.APPLY)
+    ca = Absent(f"/etc/docker/certs.d/{ADDRESS}/ca.crt")
+    assert ca in trust.steps(site(), Trust(ca="1" * 64), Mode.APPLY)
+    assert ca not in trust.steps(site(), Trust(), Mode.APPLY)
 
 
 # the service

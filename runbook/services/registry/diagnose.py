@@ -227,6 +227,7 @@ def container_findings(site: Site, host: str, output: Output) -> Iterator[Findin
 
 
 _INSPECT = """\
+command -v docker >/dev/null 2>&1 || exit 0
 c=$(docker inspect --type container -f '{{{{json .}}}}' {name} 2>/dev/null) && echo "container=$c"
 docker logs --tail 4 {name} 2>&1 | cut -c 1-300 | sed 's/^/log=/'
 exit 0

@@ -83,16 +83,17 @@ def reached(hosts: Hosts) -> Evidence:
     address = site.registry_address or ""
     members = hosts.having("docker")
     script = _asking(site, [("pull", f"docker pull {quote(f'{address}/{NOBODY}')}")])
-    rows, remedies = [], dict[str, None]()
+    rows, remedies, tried = [], dict[str, None](), False
     for host, output in members.run(script, deadline=PATIENCE).items():
         good, text, remedy = _reached(output)
+        tried |= bool(_tried(output))
         rows.append((host, "✓ yes" if good else "✗ no", text))
         if remedy and not good:
             remedies[remedy] = None
     table = pd.DataFrame(rows, columns=["host", f"reaches {address}", "what its Docker says"])
     bad = [host for host, mark, _ in rows if mark.startswith("✗")]
     text = f"{', '.join(bad)}: see the table" if bad else f"{len(rows)} hosts"
-    return Evidence(not bad, text, table, "; ".join(remedies) or None)
+    return Evidence(not bad, text, table, "; ".join(remedies) or None, tried=tried)
 
 
 def _reached(output: Output) -> tuple[bool, str, str | None]:

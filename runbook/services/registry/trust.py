@@ -91,6 +91,7 @@ class Trust:
     settings_file: str = SETTINGS
     told: tuple[str, ...] | None = None
     arguments: tuple[str, ...] = ()
+    dropin: bool = False
     ca: str = ""
     live_restore: bool = False
     containers: tuple[Running, ...] = ()
@@ -119,6 +120,7 @@ class Trust:
             settings_file=_option(unit.words, "--config-file") or SETTINGS,
             told=_told(found.get("registries", "")),
             arguments=insecure(arguments),
+            dropin=any(line.endswith(f" {DROPIN}") for line in values(output.stdout, "unit")),
             ca=found.get("ca", ""),
             live_restore=found.get("live") == "true" or "--live-restore" in arguments,
             containers=tuple(_running(line) for line in values(output.stdout, "container")),
@@ -297,9 +299,9 @@ def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Ste
         return ()
     foreseen = (Package(site.docker.package, site.docker.version),) if mode is Mode.PLAN else ()
     if site.registry.security == "tls":
-        own = (*certificate(address, ca), JsonMembers(SETTINGS, excluded={KEY: (address,)}), Absent(DROPIN))
+        own = (*certificate(address, ca), JsonMembers(SETTINGS, excluded={KEY: (address,)}), *_without_dropin(trust))
     else:
-        own = (*insecurely(address, trust), Absent(f"{CERTIFICATES}/{address}/ca.crt"))
+        own = (*insecurely(address, trust), *_without_ca(address, trust))
     return (*foreseen, *own, docker(site, address, trust))
 
 
@@ -314,14 +316,22 @@ def insecurely(address: str, trust: Trust) -> tuple[Step, ...]:
     listed = trust.listed or ()
     if not trust.by_flags:
         wanted = () if trusts(listed, address) else (address,)
-        return JsonMembers(SETTINGS, included={KEY: wanted}), Absent(DROPIN)
+        return JsonMembers(SETTINGS, included={KEY: wanted}), *_without_dropin(trust)
     own = JsonMembers(SETTINGS, {KEY: None})
     missing = [entry for entry in listed if entry not in trust.flags]
     if not trusts((*trust.flags, *listed), address):
         missing.append(address)
     if not missing:
-        return own, Absent(DROPIN)
+        return own, *_without_dropin(trust)
     return own, Directory(str(PurePosixPath(DROPIN).parent)), File(DROPIN, dropin(trust.command, missing))
+
+
+def _without_dropin(trust: Trust) -> tuple[Step, ...]:
+    return (Absent(DROPIN),) if trust.dropin else ()
+
+
+def _without_ca(address: str, trust: Trust) -> tuple[Step, ...]:
+    return (Absent(f"{CERTIFICATES}/{address}/ca.crt"),) if trust.ca else ()
 
 
 def dropin(command: str, entries: Iterable[str]) -> str:
