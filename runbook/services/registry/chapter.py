@@ -136,8 +136,8 @@ class RegistryChapter(Chapter):
     def log(self, lines: int = 12) -> Table:
         """7.4.2: the last lines that the registry logged."""
         with self.section("7.4.2", "The registry's log"):
-            container = quote(self.site.registry.container)
-            script = f"! command -v docker >/dev/null || docker logs --tail {int(lines)} {container} 2>&1 | cut -c 1-600"
+            order = f"docker logs --tail {int(lines)} {quote(self.site.registry.container)}"
+            script = f"! command -v docker >/dev/null || {order} 2>&1 | cut -c 1-600"
             rows = [
                 (host, output.error.message if output.error else output.stdout.rstrip() or "nothing")
                 for host, output in self.members.run(script).items()

@@ -1,0 +1,243 @@
+"""Chapter 7 without hosts: what is refused when it opens, deletions with all that goes, and what a restart ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from registry_certificates import Authority, write
+from registry_site import ZERO, probed, site
+
+from runbook.chapter import Chapter
+from runbook.errors import GateRefused, ManifestUnknown, ParameterError
+from runbook.events import subscribe
+from runbook.remote.modes import Mode, Status
+from runbook.services.registry import transfer
+from runbook.services.registry.chapter import RegistryChapter, _readable
+from runbook.services.registry.client import Registry
+from runbook.services.registry.returned import Before, Tasks
+from runbook.services.registry.trust import Running, Trust
+
+DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
+
+
+@pytest.fixture
+def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The parameter file of a site with a registry; records go below the test's folder."""
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    file = tmp_path / "site.yml"
+    file.write_text(text())
+    yield file
+    if Chapter._open is not None:
+        Chapter._open.close()
+
+
+def text(registry: str = "") -> str:
+    return (
+        "name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [docker, registry]}\n"
+        f"registry: {{image: registry{registry}}}\n"
+        f'images:\n  registry: {{tag: "registry:2.3.0", file: registry.tar, sha256: "{ZERO}"}}\n'
+    )
+
+
+# opening
+
+
+TLS = ", security: tls, tls: {certificate: c.pem, key: k.pem, ca: ca.pem}"
+
+
+def test_a_certificate_that_docker_would_refuse_is_refused_when_the_chapter_opens(parameters: Path) -> None:
+    authority = Authority()
+    write(parameters.parent, *authority.sign("198.51.100.99"), authority.pem)
+    parameters.write_text(text(TLS))
+    with pytest.raises(ParameterError, match=r"is for 198\.51\.100\.99"):
+        RegistryChapter(parameters)
+    assert Chapter._open is None
+    write(parameters.parent, *authority.sign("198.51.100.11"), authority.pem)
+    chapter = RegistryChapter(parameters)
+    assert chapter.certificate is not None
+    assert chapter._ca == authority.pem
+
+
+def test_a_site_without_a_registry_has_nothing_to_do(parameters: Path) -> None:
+    parameters.write_text(
+        "name: test\nzookeeper: {allow_even: true}\n"
+        "hosts:\n  - {name: node1, address: 198.51.100.11, roles: [zookeeper]}\n"
+    )
+    chapter = RegistryChapter(parameters, mode="apply")
+    for result in (chapter.image(), chapter.trust(), chapter.run()):
+        assert result.results == ()
+    for result in (chapter.up(), chapter.answers(), chapter.round_trip(), chapter.reached(), chapter.trusted()):
+        assert result.holds
+    assert len(chapter.tags().frame) == len(chapter.layers().frame) == len(chapter.findings()) == 0
+    assert chapter.garbage().refused == "no host is a registry"
+    assert chapter.finish().outcome == "ok"
+
+
+# deleting a tag
+
+
+class Held:
+    """Stands for a registry with one repository."""
+
+    def __init__(self, **tags: str) -> None:
+        self.held = tags
+        self.deleted: list[str] = []
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def digest(self, repository: str, tag: str) -> str:
+        if tag not in self.held:
+            raise ManifestUnknown(f"{repository} has no {tag}")
+        return self.held[tag]
+
+    def tags_of(self, repository: str, digest: str) -> list[str]:
+        return [tag for tag, held in self.held.items() if held == digest]
+
+    def delete(self, repository: str, digest: str) -> None:
+        self.deleted.append(digest)
+        self.held = {tag: held for tag, held in self.held.items() if held != digest}
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Held:
+    registry = Held(one=DIGEST, same=DIGEST, other=OTHER)
+    monkeypatch.setattr(Registry, "of", lambda _: registry)
+    return registry
+
+
+def test_a_deletion_says_which_tags_go_with_it(parameters: Path, held: Held) -> None:
+    told: list[dict[str, object]] = []
+    end = subscribe(told.append)
+    try:
+        result = RegistryChapter(parameters, mode="apply", yes=True).delete_tag("lab/userland", "one")
+    finally:
+        end()
+    (row,) = result.results
+    assert (row.host, row.step, row.status) == ("registry", "tag lab/userland:one", Status.CHANGED)
+    assert row.diff == f"-lab/userland:one {DIGEST}\n-lab/userland:same {DIGEST}\n"
+    (gate,) = (event for event in told if event["event"] == "gate")
+    assert gate["name"] == "delete-tag"
+    assert "and with it same, of the same digest" in str(gate["question"])
+    assert list(held.held) == ["other"]
+
+
+def test_a_gate_that_stays_shut_deletes_nothing(parameters: Path, held: Held) -> None:
+    with pytest.raises(GateRefused, match="same"):
+        RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "one")
+    assert held.deleted == []
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_without_apply_a_deletion_is_only_told(parameters: Path, held: Held, mode: str) -> None:
+    (row,) = RegistryChapter(parameters, mode=mode).delete_tag("lab/userland", "one").results
+    assert (row.status, row.summary) == (Status.WOULD_CHANGE, "delete one, same")
+    assert held.deleted == []
+
+
+def test_a_tag_that_is_gone_is_gone(parameters: Path, held: Held) -> None:
+    (row,) = RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "none").results
+    assert (row.status, row.summary) == (Status.OK, "it is not there")
+
+
+# what is shown
+
+
+def test_sizes_and_ages_are_told_in_their_units() -> None:
+    frame = pd.DataFrame(
+        {
+            "size": pd.array([1_500_000, None], dtype="Int64"),
+            "age": pd.to_timedelta([3 * 86400, None], unit="s"),
+            "created": pd.to_datetime(["2026-11-25T01:02:03Z", None]),
+        }
+    )
+    shown = _readable(frame)
+    assert list(shown["size"]) == ["1.5 MB", ""]
+    assert list(shown["age"]) == ["3 days", ""]
+    assert list(shown["created"]) == ["2026-11-25 01:02", ""]
+
+
+# an image for the round trip
+
+
+def test_the_userland_makes_the_round_trip_or_else_the_smallest_archive(tmp_path: Path) -> None:
+    more = f'  big: {{tag: "big:1", file: big.tar, sha256: "{ZERO}"}}\n'
+    more += f'  small: {{tag: "small:1", file: s.tar, sha256: "{ZERO}"}}\n'
+    for name, size in (("big.tar", 9), ("s.tar", 2), ("registry.tar", 5)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    assert transfer.subject(site(images=more, folder=tmp_path)) == "small:1"
+    more += f'  userland: {{tag: "lab/userland:1", file: big.tar, sha256: "{ZERO}"}}\n'
+    assert transfer.subject(site(images=more, folder=tmp_path)) == "lab/userland:1"
+
+
+# what a restart ended
+
+
+NODE2 = site().hosts[1]
+BEFORE = Trust.read(probed(containers=("/registry always registry:2.3.0", "/mesos-S1.1  centos:7"), pid=10))
+TASKS = Tasks({NODE2.address: frozenset({"app.1"}), "198.51.100.13": frozenset({"app.2"})}, {"/app": 2})
+
+
+def back(now: Trust, after: Tasks, before: Trust = BEFORE, tasks: Tasks = TASKS) -> tuple[bool, str]:
+    found = Before({"node2": before}, tasks).judged(NODE2, now, lambda: after)
+    return found.holds, found.text
+
+
+def restarted(*names: str) -> Trust:
+    return replace(BEFORE, pid=20, containers=tuple(Running(name, "always", "registry:2.3.0") for name in names))
+
+
+NEW = Tasks({"198.51.100.13": frozenset({"app.2", "app.3"})}, {"/app": 2})
+
+
+@pytest.mark.parametrize(
+    ("now", "after", "holds", "text"),
+    [
+        (restarted("registry"), NEW, True, "all 2 tasks run again"),
+        (BEFORE, TASKS, True, "without a restart"),
+        (replace(BEFORE, pid=None), NEW, False, "Docker on node2 does not answer"),
+        (restarted(), NEW, False, "registry (registry:2.3.0) did not come back"),
+        (restarted("registry"), TASKS, False, "still lists 1 tasks"),
+        (restarted("registry"), Tasks({}, {"/app": 1}), False, "/app has 1 of 2"),
+        (restarted("registry"), Tasks(problem="no leader"), False, "no leader"),
+    ],
+)
+def test_the_next_host_waits_for_docker_containers_and_tasks(now: Trust, after: Tasks, holds: bool, text: str) -> None:
+    found, said = back(now, after)
+    assert found is holds
+    assert text in said
+
+
+def test_with_live_restore_no_task_ends() -> None:
+    holds, _ = back(restarted("registry"), TASKS, before=replace(BEFORE, live_restore=True))
+    assert holds
+
+
+def test_only_docker_tasks_that_run_count() -> None:
+    apps = [
+        {"id": "/app", "container": {"docker": {"image": "a:1"}}},
+        {"id": "/hello", "container": None},
+        {"id": "/x"},
+    ]
+    tasks = [
+        {"id": "app.1", "appId": "/app", "host": "a", "startedAt": "2026"},
+        {"id": "app.2", "appId": "/app", "host": "b", "startedAt": None},
+        {"id": "hello.1", "appId": "/hello", "host": "a", "startedAt": "2026"},
+    ]
+    assert Tasks.read(apps, tasks) == Tasks({"a": frozenset({"app.1"})}, {"/app": 1})
+
+
+def test_a_plan_pushes_nothing() -> None:
+    class Hosts:
+        mode = Mode.PLAN
+
+    evidence = transfer.round_trip(Hosts())  # type: ignore[arg-type]
+    assert (evidence.holds, evidence.tried) == (False, False)
