@@ -18,6 +18,7 @@ import json
 import re
 import shlex
 import tarfile
+import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,8 @@ def archived(file: Path) -> Mapping[str, str]:
     """
     try:
         status = file.stat()
-        return _archived(file, status.st_size, status.st_mtime_ns)
+        with _reading:  # many hosts ask of the same archive
+            return _archived(file, status.st_size, status.st_mtime_ns)
     except (OSError, EOFError, tarfile.TarError, zlib.error, LookupError, ValueError, TypeError) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else "it is no archive of `docker save`"
         raise StepFailed(
@@ -76,19 +78,23 @@ def archived(file: Path) -> Mapping[str, str]:
 
 @lru_cache(maxsize=64)
 def _archived(file: Path, size: int, mtime_ns: int) -> Mapping[str, str]:
-    with tarfile.open(file) as archive:
+    small: dict[str, bytes] = {}
+    # As a stream: to go back in a gzipped archive is to unpack it again.
+    with tarfile.open(file, "r|*") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() and member.size <= _SMALL else None
+            if content is not None:
+                small[member.name] = content.read()
+    return {
+        _familiar(tag): f"sha256:{hashlib.sha256(small[image['Config']]).hexdigest()}"
+        for image in json.loads(small["manifest.json"])
+        for tag in image["RepoTags"] or ()
+    }
 
-        def content(name: str) -> bytes:
-            member = archive.extractfile(name)
-            if member is None:
-                raise TypeError(name)
-            return member.read()
 
-        return {
-            _familiar(tag): f"sha256:{hashlib.sha256(content(image['Config'])).hexdigest()}"
-            for image in json.loads(content("manifest.json"))
-            for tag in image["RepoTags"] or ()
-        }
+_SMALL = 1 << 20
+"""Bytes up to which a member of an archive may be a manifest or a configuration."""
+_reading = threading.Lock()
 
 
 def _familiar(tag: str) -> str:
