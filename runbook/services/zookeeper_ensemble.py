@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from kazoo.client import KazooClient
 from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError
-from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
 
 from runbook.errors import (
     ConnectionCut,
@@ -354,12 +354,19 @@ _quiet = logging.getLogger("runbook.kazoo")
 _quiet.addHandler(logging.NullHandler())  # what kazoo logs of lost connections reaches the caller as an error
 
 
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo's, but a member whose host is down costs no more than an answer: there are others to ask."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().create_connection(*args, **(kwargs | {"timeout": ANSWER_TIMEOUT}))
+
+
 @contextmanager
 def session(members: str, timeout: float = 10.0) -> Iterator[KazooClient]:
     """A session with one of `members` (`a:2181,b:2181`), ended afterwards. Raises NotReady where none of them gives one
     within `timeout` seconds, and ServiceError for what goes wrong inside."""
     place = f"ZooKeeper at {members}"
-    client = KazooClient(members, timeout=timeout, logger=_quiet)
+    client = KazooClient(members, timeout=timeout, logger=_quiet, handler=_Handler())
     try:
         try:
             client.start(timeout)

@@ -13,10 +13,19 @@ from typing import Any
 
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException, NodeExistsError, NoNodeError
+from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.retry import KazooRetry
 
 Json = dict[str, Any]
 PATIENCE = 2.0  # seconds for one answer of ZooKeeper, and between attempts
+LONGEST = 40.0  # seconds of a session that ZooKeeper gives at most, by its defaults
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo waits for a member whose host is down as long as a session lasts, which may end over it; this does not."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().create_connection(*args, **(kwargs | {"timeout": PATIENCE}))
 
 
 def client(url: str, session_timeout: float) -> tuple[KazooClient, str]:
@@ -30,7 +39,8 @@ def client(url: str, session_timeout: float) -> tuple[KazooClient, str]:
             raise ValueError(f"{url}: {host} has no port")
     made = KazooClient(
         hosts,
-        timeout=session_timeout,
+        timeout=min(session_timeout, LONGEST),
+        handler=_Handler(),
         connection_retry=KazooRetry(max_tries=-1, delay=0.2, max_delay=PATIENCE),
         command_retry=KazooRetry(max_tries=10, delay=0.2, max_delay=PATIENCE),
     )

@@ -15,12 +15,20 @@ from typing import Any
 
 from kazoo.client import KazooClient, KazooState
 from kazoo.exceptions import KazooException, NoNodeError
+from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.retry import KazooRetry
 
 from .glog import Log
 
 Json = dict[str, Any]
 PATIENCE = 2.0  # seconds for one answer of ZooKeeper, and between attempts
+
+
+class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
+    """kazoo waits for a member whose host is down as long as a session lasts, which may end over it; this does not."""
+
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        return super().create_connection(*args, **(kwargs | {"timeout": PATIENCE}))
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class Group(threading.Thread):
         self._client = KazooClient(
             url.hosts,
             timeout=session_timeout,
+            handler=_Handler(),
             connection_retry=KazooRetry(max_tries=-1, delay=0.2, max_delay=PATIENCE),
         )
         if url.credentials:
