@@ -68,10 +68,11 @@ class DockerService(Daemon):
     """Docker's service, enabled and running. A restart of it, or a stop, is behind the gate where containers run.
 
     It is restarted where it started before its package was installed, or before a file of `restart_if_newer` was
-    changed: for the latter hand in the files that were written.
+    changed, which is the packaged unit. (/etc/docker/daemon.json is chapter 7's: Docker can take that over as it runs.)
     """
 
     name: str = UNIT
+    restart_if_newer: tuple[str, ...] = (f"/usr/lib/systemd/system/{UNIT}.service",)
 
     def probe(self) -> str:
         return super().probe() + _RUNNING
@@ -87,9 +88,9 @@ def install(site: Site) -> Step:
     return DockerPackage(site.docker.package, site.docker.version)
 
 
-def service(site: Site, *files: str) -> DockerService:
-    """The service, which must have started after the package was installed and after these files were changed."""
-    return DockerService(package=site.docker.package, restart_if_newer=files)
+def service(site: Site) -> DockerService:
+    """The service, which must have started after its package was installed."""
+    return DockerService(package=site.docker.package)
 
 
 def restart_gently(
@@ -155,16 +156,17 @@ def unit_of(output: Output) -> tuple[str, str]:
         return "not installed", ""
     path, drop_ins = found.get("FragmentPath", ""), found.get("DropInPaths", "").split()
     edited = [
-        file
+        (flags, file.strip())
         for flags, _, file in (line.partition(" ") for line in values(output.stdout, "verify"))
-        if flags.startswith("missing") or "5" in flags
+        if flags == "missing" or "5" in flags
     ]
     if path.startswith("/etc/"):
         state = f"⚠ {path} stands in the place of the packaged unit: move what differs to a drop-in, and remove it"
     elif edited:
+        flags, file = edited[0]
         state = (
-            f"⚠ {edited[0].strip()} was edited by hand (rpm -V {' '.join(edited)}), and the next version of the "
-            "package undoes it: move the change to /etc/docker/daemon.json or a drop-in, then `yum reinstall`"
+            f"⚠ {file} was edited by hand (rpm -V: {flags}), and the next version of the package undoes it: move the "
+            "change to /etc/docker/daemon.json or a drop-in, then `yum reinstall` the package"
         )
     elif found.get("NeedDaemonReload") == "yes":
         state = "⚠ systemd has not read it since it was changed: run `systemctl daemon-reload`"
