@@ -123,6 +123,7 @@ def test_a_refused_password_is_evidence_with_its_remedy() -> None:
     evidence = agreement(site(), clients(user=refused))
     assert not evidence.holds
     assert evidence.tried
+    assert evidence.hopeless  # waiting changes no password
     assert (evidence.text, evidence.remedy) == ("test, from here: /mysql, as test: Access denied (1045)", "ALTER USER")
 
 

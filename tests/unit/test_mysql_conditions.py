@@ -111,6 +111,11 @@ def test_a_fixed_port_that_the_slave_does_not_offer() -> None:
     assert text == "8500 is not among the ports that the slave offers: [31000-32000]"
 
 
+def test_a_fixed_port_for_two() -> None:
+    state, text, _ = found("port on the host", seen(), otherwise(host_port=8500, instances=2))
+    assert (state, text) == (State.PROBLEM, "8500 for 2 instances on one host")
+
+
 def test_a_fixed_port_in_use() -> None:
     there = seen(slaves=slaves())
     assert there.slaves is not None
@@ -159,6 +164,34 @@ def test_what_the_data_folder_holds() -> None:
     assert folder("foreign")[0] is State.PROBLEM
 
 
+def test_the_data_goes_along_with_no_change_of_host_or_folder() -> None:
+    """What runs now has its data on node2 in /opt/mysql."""
+    there = deployed()
+    assert found("the data stays", there)[0] is State.OK
+    assert found("the data stays", seen())[0] is State.OK
+    new = replace(there, host=DataHost(docker=True, image=True, folder="empty"))
+    state, text, _ = found("the data stays", new, site("volume: /data/mysql"))
+    assert state is State.PROBLEM
+    assert text == (
+        "the data is at 198.51.100.12:/opt/mysql, and the server would start empty at 198.51.100.12:/data/mysql"
+    )
+    moved = otherwise(host="node1")
+    assert found("the data stays", new, moved)[0] is State.PROBLEM
+    copied = replace(there, host=DataHost(docker=True, image=True, folder="initialised", database=True))
+    assert found("the data stays", copied, moved)[0] is State.WARNING
+
+
+def test_another_version_on_the_same_data_is_worth_knowing() -> None:
+    there = deployed()
+    assert there.apps is not None
+    (present,) = there.apps
+    present["container"]["docker"]["image"] = "mysql:5.6"
+    state, text, remedy = found("the data stays", there)
+    assert state is State.WARNING
+    assert text == "mysql:5.7.13 takes over what mysql:5.6 wrote, and there may be no way back"
+    assert "backup" in remedy
+
+
 def test_data_without_the_database_is_told_and_does_not_stop() -> None:
     there = seen(host=DataHost(docker=True, image=True, folder="initialised"))
     state, text, remedy = found("database", there)
@@ -166,7 +199,7 @@ def test_data_without_the_database_is_told_and_does_not_stop() -> None:
     assert remedy.startswith("once the server runs: CREATE DATABASE BucketList")
     judged = evidence(site(), there)
     assert judged.holds
-    assert judged.text.endswith("and database to be known")
+    assert judged.text.endswith("; worth knowing: database")
 
 
 def test_no_docker_or_no_image() -> None:

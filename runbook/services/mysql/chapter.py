@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -180,7 +181,7 @@ class MySql(Chapter):
         return Account(self.site.mysql.user, self.site.mysql.password.resolve())
 
     def _place(self) -> Placement:
-        return Placement.find(self.site, self.mode)
+        return Placement.find(self.site)
 
     def _clients(self) -> Mapping[str, Client]:
         """What each client is shown. Raises NotReady where no task runs."""
@@ -305,28 +306,35 @@ class MySql(Chapter):
         return check("a row outlives the container that it was written in", probe, deadline=COMES_BACK, interval=1.0)
 
     def _found(self) -> list[Finding]:
-        host = self._host.name
-        found = [*self._explained(), *diagnosis.of_containers(self.hosts())]
         try:
             place = self._place()
         except RunbookError as error:
-            return [*found, diagnosis.of_error(host, error)]
+            return [
+                *self._explained(),
+                *diagnosis.of_containers(self.hosts()),
+                diagnosis.of_error(self._host.name, error),
+            ]
+        found: list[Finding] = []
+        if place.state != "healthy":  # else what failed before is over
+            found += [*self._explained(), *diagnosis.of_containers(self.hosts())]
         for account, database in ((self._root, None), (self._user, self.site.mysql.database)):
             try:
                 with place.server(self.site).session(account, database):
-                    continue
+                    pass
             except RunbookError as error:
                 found.append(diagnosis.of_error(place.host, error))
         return found
 
     def _explained(self) -> list[Finding]:
-        """What Marathon and Mesos tell of the app."""
+        """What Marathon and Mesos tell of the app, with hosts' names; nothing where they do not answer."""
+        names = {host.address: host.name for host in self.site.hosts}
         try:
             with marathon_of(self.site) as marathon:
                 app, queue = marathon.find(self.site.mysql.app), marathon.queue()
             if app is None:
                 return []
             with masters_of(self.site) as masters:
-                return list(explain(app, queue, slaves_table(masters.state())))
+                slaves = slaves_table(masters.state())
         except ServiceError as error:
             return [diagnosis.of_error("", error)]
+        return [replace(one, host=names.get(one.host, one.host)) for one in explain(app, queue, slaves)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runbook.errors import NotReady, RunbookError
+from runbook.errors import LoginRefused, NotReady, RunbookError
 from runbook.remote.checks import NOBODY_THERE, Evidence
 from runbook.remote.modes import Mode
 from runbook.services.marathon.apps import app_id
@@ -32,9 +32,9 @@ class Placement:
     state: str
 
     @classmethod
-    def find(cls, site: Site, mode: Mode) -> Placement:
-        """Ask Marathon. Raises NotReady where no task runs, and in apply mode what its client does."""
-        return cls.of(site, tasks_of(site, site.mysql.app, mode=mode))
+    def find(cls, site: Site) -> Placement:
+        """Ask Marathon. Raises NotReady where no task runs, and what its client does where nobody answers."""
+        return cls.of(site, tasks_of(site, site.mysql.app, mode=Mode.APPLY))
 
     @classmethod
     def of(cls, site: Site, tasks: pd.DataFrame) -> Placement:
@@ -108,7 +108,8 @@ def agreement(site: Site, clients: Mapping[str, Client]) -> Evidence:
         text = "; ".join(f"{name}: {error.message}" for name, error in errors.items())
         remedy = next((error.remedy for error in errors.values() if error.remedy), None)
         untried = len(errors) == len(clients) and all(isinstance(one, NOBODY_THERE) for one in errors.values())
-        return Evidence(False, text, table, remedy, tried=not untried)
+        refused = any(isinstance(one, LoginRefused) for one in errors.values())
+        return Evidence(False, text, table, remedy, hopeless=refused, tried=not untried)
     catalogs = {name: one.answer for name, one in clients.items() if isinstance(one.answer, Catalog)}
     lacking = [name for name, catalog in catalogs.items() if database not in catalog.databases]
     if lacking:

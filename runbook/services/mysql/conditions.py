@@ -93,6 +93,7 @@ def judge(site: Site, seen: Seen) -> tuple[Condition, ...]:
         "port on the host": _port,
         "one server a folder": _one_server,
         "data folder": _folder,
+        "the data stays": _stays,
         "database": _database,
         "image": _image,
         "slave": _slave,
@@ -113,13 +114,18 @@ def evidence(site: Site, seen: Seen) -> Evidence:
         text = "; ".join(f"{one.name}: {one.found}" for one in wrong)
         return Evidence(False, text, table, "; ".join(dict.fromkeys(one.remedy for one in wrong)))
     if unknown:
-        why = "; ".join(error.message for error in seen.unknown)
+        why = "; ".join(map(_briefly, seen.unknown))
         text = f"not known yet: {', '.join(one.name for one in unknown)} ({why or 'nobody tells'})"
         remedy = next((error.remedy for error in seen.unknown if error.remedy), "run the chapters before this one")
         return Evidence(False, text, table, remedy, tried=False)
     warnings = [one for one in conditions if one.state is State.WARNING]
-    told = f", and {', '.join(one.name for one in warnings)} to be known" if warnings else ""
+    told = f"; worth knowing: {', '.join(one.name for one in warnings)}" if warnings else ""
     return Evidence(True, f"nothing keeps it from starting on {data_host(site).name}{told}", table)
+
+
+def _briefly(error: RunbookError) -> str:
+    """What an error says, without what each of several instances said."""
+    return error.message if len(error.message) < 100 else error.message.partition(": ")[0]
 
 
 # the conditions
@@ -150,6 +156,8 @@ def _port(site: Site, seen: Seen) -> _Found:
     if not port:
         return _ok("any of the slave's ports")
     any_port = "set mysql.host_port: 0"
+    if site.mysql.instances > 1:
+        return State.PROBLEM, f"{port} for {site.mysql.instances} instances on one host", any_port
     slave = _row(site, seen)
     if slave is None:
         return _unknown("Mesos' leader") if seen.slaves is None else _missing(site)
@@ -210,6 +218,32 @@ def _folder(site: Site, seen: Seen) -> _Found:
                 f"{volume} holds something that is no server's data, and the image refuses it",
                 f"see what it is; empty it, or choose another mysql.volume than {volume}",
             )
+
+
+def _stays(site: Site, seen: Seen) -> _Found:
+    """The data of what runs now goes along with no change of host or folder, and bears not every change of image."""
+    present = seen.present(site)
+    if present is None:
+        return _ok("nothing is deployed yet") if seen.apps is not None else _unknown("Marathon")
+    wanted = mysql_app(site)
+    was, will_be = ((_tied_to(app), *_host_paths(app)) for app in (present, wanted))
+    if was != will_be and not seen.host.problem and seen.host.folder != "initialised":
+        return (
+            State.PROBLEM,
+            f"the data is at {':'.join(was)}, and the server would start empty at {':'.join(will_be)}",
+            "set mysql.host and mysql.volume back; or delete the app, copy what is in the folder, and deploy anew",
+        )
+    images = [((app.get("container") or {}).get("docker") or {}).get("image") for app in (present, wanted)]
+    if was != will_be:
+        return (
+            State.WARNING,
+            f"it moves from {':'.join(was)} to the data at {':'.join(will_be)}",
+            "compare the two first",
+        )
+    if images[0] != images[1]:
+        found = f"{images[1]} takes over what {images[0]} wrote, and there may be no way back"
+        return State.WARNING, found, "make a backup first (mysqldump --all-databases)"
+    return _ok(f"the app stays at {':'.join(was)}")
 
 
 def _database(site: Site, seen: Seen) -> _Found:
@@ -311,6 +345,12 @@ def _as_if_ended(slaves: pd.DataFrame, present: App) -> pd.DataFrame:
             ports = Ranges((port, port) for port in task.get("ports") or ())
             slaves.loc[index, "ports_free"] = str(Ranges.parse(slaves.loc[index, "ports_free"]) | ports)
     return slaves
+
+
+def _tied_to(app: App) -> str:
+    """The slave that an app is tied to."""
+    constraints = [[*constraint, "", ""] for constraint in app.get("constraints") or ()]
+    return next((one[2] for one in constraints if one[:2] == ["hostname", "CLUSTER"]), "")
 
 
 def _mounts(app: App, folder: str) -> bool:

@@ -101,14 +101,14 @@ def log_script(container: str, lines: int = LINES) -> str:
     return f"docker logs --tail {lines} {quote(container)} 2>&1 | tail -n {lines} | cut -c 1-400"
 
 
-def of_containers(hosts: Hosts, seen: DataHost | None = None) -> tuple[Finding, ...]:
-    """Why the newest container of the app ended, or why nothing is known of it. Reads its log over SSH."""
+def of_containers(hosts: Hosts) -> tuple[Finding, ...]:
+    """Why the newest container of the app that ended did so. Asks the data's host, and reads the log there."""
     host = data_host(hosts.site)
-    seen = seen or DataHost.ask(hosts)
+    seen = DataHost.ask(hosts)
     if seen.problem is not None:
         return (Finding(host.name, "the data's host does not answer", seen.problem.message, seen.problem.remedy or ""),)
     ended = [one for one in seen.of_app(hosts.site) if not one.running]
-    if not ended or any(one.running for one in seen.of_app(hosts.site)):
+    if not ended:
         return ()
     output = hosts.only(host.name).run(log_script(ended[0].id))[host.name]
     return tuple(of_log(host.name, ended[0], output.stdout.splitlines()))

@@ -129,8 +129,11 @@ container={{.Id}} {{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}} {{
 {{end}}{{range .Config.Env}}env={{.}}
 {{end}}"""
 _PROBE = """\
-if docker version >/dev/null 2>&1; then echo docker=yes; else echo docker=no; fi
-echo "image=$(docker inspect --type image -f '{{{{.Id}}}}' {image} 2>/dev/null)"
+if timeout 30 docker version >/dev/null 2>&1; then docker=yes; else docker=no; fi
+echo "docker=$docker"
+image=
+[ $docker = no ] || image=$(docker inspect --type image -f '{{{{.Id}}}}' {image} 2>/dev/null) || image=
+echo "image=$image"
 d={folder}
 if ! [ -d "$d" ]; then echo folder=absent
 elif [ -d "$d/mysql" ]; then echo folder=initialised
@@ -138,6 +141,7 @@ elif [ -n "$(ls -A "$d")" ]; then echo folder=foreign
 else echo folder=empty
 fi
 if [ -d "$d"/{database} ]; then echo database=yes; else echo database=no; fi
+[ $docker = yes ] || exit 0
 for id in $(docker ps -aq --no-trunc 2>/dev/null); do
   docker inspect --type container -f {template} "$id" 2>/dev/null |
     grep -E '^(container|port|volume)=|^env=(MESOS_TASK_ID|MARATHON_APP_ID)='

@@ -1,0 +1,355 @@
+"""Chapter 6 on nodes: a MariaDB under Marathon, its data after a kill, its passwords nowhere, and what goes wrong.
+
+The chapters 1 to 5 are rolled out before it, which costs little where they are. What the runbook did is judged by a
+connection of the test's own, by Docker on the node and by the journal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pymysql
+import pytest
+import yaml
+from asking import Ask
+
+from runbook.errors import (
+    ApplyFailed,
+    ChapterFailed,
+    EndpointUnreachable,
+    LoginRefused,
+    NotFound,
+    RunbookError,
+    StatementRefused,
+)
+from runbook.lab import Lab, Node
+from runbook.remote.hosts import Hosts
+from runbook.remote.modes import Mode, Status
+from runbook.remote.results import ApplyResult
+from runbook.secrets import Secret
+from runbook.services.marathon.deploy import deploy, marathon_of
+from runbook.services.mysql import Account, MySql, Server, data_host, mysql_app
+from runbook.services.mysql.app import DataFolder, password_file
+from runbook.services.mysql.checks import Placement
+from runbook.site import Site
+
+pytestmark = pytest.mark.lab
+
+RUNBOOK = Path(sys.executable).parent / "runbook"
+SAMPLE = """\
+rm -f /run/sampled /run/sampling; touch /run/sampling
+( while [ -e /run/sampling ]; do ps axww -o args=; sleep 0.1; done > /run/sampled ) >/dev/null 2>&1 &
+"""
+"""Writes down every command line, ten times a second, as whoever has a login on the host sees them."""
+SAMPLED = "rm -f /run/sampling; sleep 0.5; sort -u /run/sampled"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout by the command: its exit status, what it printed, and its record."""
+
+    status: int
+    printed: str
+    record: Path
+
+    @property
+    def journal(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.record / "journal.jsonl").read_text().splitlines()]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        return Counter(event["status"] for event in self.journal if event["event"] == "step")
+
+    def check(self, name: str) -> dict[str, Any]:
+        (found,) = (event for event in self.journal if event["event"] == "check" and name in event["name"])
+        return found
+
+
+def rollout(site_file: Path, outputs: Path, chapters: str, *more: str) -> Rollout:
+    command = [
+        str(RUNBOOK),
+        "rollout",
+        str(site_file),
+        "--mode",
+        "apply",
+        "--chapters",
+        chapters,
+        "--outputs",
+        str(outputs),
+        *more,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    record = max(outputs.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return Rollout(done.returncode, done.stdout + done.stderr, record)
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    return Site.load(lab.site_file)
+
+
+@pytest.fixture(scope="module")
+def node(lab: Lab, site: Site) -> Node:
+    """The node that holds the data."""
+    return lab.node(data_host(site).name)
+
+
+def passwords(site: Site) -> list[str]:
+    return [site.mysql.root_password.resolve().reveal(), site.mysql.password.resolve().reveal()]
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Chapter 6 applied twice with every gate open, the command lines of all nodes meanwhile, and once with none."""
+
+    first: Rollout
+    second: Rollout
+    refused: Rollout
+    sampled: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def rolled_out(lab: Lab, ask: Ask, site: Site, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Rollouts:
+    outputs = tmp_path_factory.mktemp("outputs")
+    before = rollout(lab.site_file, outputs, "1-5", "--yes")
+    assert before.status == 0, before.printed
+    forget(site, ask, node)
+    for one in lab.nodes:
+        ask(one, SAMPLE)
+    first = rollout(lab.site_file, outputs, "6", "--yes")
+    second = rollout(lab.site_file, outputs, "6", "--yes")
+    sampled = {one.name: ask(one, SAMPLED) for one in lab.nodes}
+    return Rollouts(first, second, rollout(lab.site_file, outputs, "6"), sampled)
+
+
+def forget(site: Site, ask: Ask, node: Node) -> None:
+    """As before chapter 6: no app, no data, no passwords on the node."""
+    end(site, site.mysql.app)
+    ask(node, f"rm -rf {site.mysql.volume} {password_file(site)}")
+
+
+def end(site: Site, name: str) -> None:
+    """Delete an app, if it is there, and wait until its tasks are gone."""
+    from runbook.services.marathon.deployments import follow
+
+    with marathon_of(site) as marathon:
+        if marathon.find(name) is not None:
+            list(follow(marathon, marathon.delete(name, force=True), deadline=60))
+
+
+def rows(site: Site) -> list[tuple[Any, ...]]:
+    """The rows of the runbook's table, by a connection of the test's own."""
+    place = Placement.find(site)
+    _, password = passwords(site)
+    connection = pymysql.connect(
+        host=place.address, port=place.port, user=site.mysql.user, password=password, database=site.mysql.database
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT record, task FROM runbook_proof ORDER BY written")
+        return list(cursor.fetchall())
+
+
+Open = Callable[..., MySql]
+
+
+@pytest.fixture
+def open_chapter(rolled_out: Rollouts, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens the chapter; its connections are closed after the test."""
+    opened: list[MySql] = []
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+
+    def open_one(mode: str, site_file: Path = lab.site_file, yes: bool = False) -> MySql:
+        opened.append(MySql(site_file, mode=mode, yes=yes))
+        return opened[-1]
+
+    yield open_one
+    for chapter in opened:
+        chapter.close()
+
+
+def changed(lab: Lab, folder: Path, **mysql: Any) -> Path:
+    """A copy of the lab's parameters in which `mysql` says something else."""
+    parameters = yaml.safe_load(lab.site_file.read_text())
+    home = lab.site_file.parent
+    for name in ("key", "known_hosts"):
+        parameters["ssh"][name] = str((home / parameters["ssh"][name]).resolve())
+    for upload in (*parameters["artifacts"].values(), *parameters["images"].values()):
+        upload["file"] = str((home / upload["file"]).resolve())
+    kept = {name: f"file:{(home / text.removeprefix('file:')).resolve()}" for name, text in parameters["mysql"].items()}
+    parameters["mysql"] = {**kept, **mysql}
+    file = folder / "changed.yml"
+    file.write_text(yaml.safe_dump(parameters))
+    return file
+
+
+# rolled out
+
+
+def test_the_second_rollout_changes_nothing(rolled_out: Rollouts) -> None:
+    assert rolled_out.first.status == rolled_out.second.status == 0, rolled_out.first.printed
+    assert rolled_out.first.statuses["changed"] >= 3  # folder, passwords, app
+    assert set(rolled_out.second.statuses) == {"ok"}, rolled_out.second.statuses
+
+
+def test_both_clients_saw_the_database(rolled_out: Rollouts, site: Site) -> None:
+    check = rolled_out.first.check("clients here and in the container")
+    assert check["holds"]
+    assert [row["user"] for row in check["table"]] == ["root", site.mysql.user, "root"]
+    assert all(site.mysql.database in row["databases"] for row in check["table"])
+    assert check["table"][0]["databases"] == check["table"][2]["databases"]
+
+
+def test_rows_outlived_the_containers_that_they_were_written_in(rolled_out: Rollouts, site: Site) -> None:
+    for one in (rolled_out.first, rolled_out.second):
+        before, after = one.check("a row outlives")["table"]
+        written = "row of this rollout, written (UTC)"
+        assert before["task"] != after["task"]
+        assert before["container"] != after["container"]
+        assert before[written] == after[written]
+    tasks = [one.check("a row outlives")["table"][0]["task"] for one in (rolled_out.first, rolled_out.second)]
+    assert rows(site) == [
+        (one.record.name, task) for one, task in zip((rolled_out.first, rolled_out.second), tasks, strict=True)
+    ]
+
+
+def test_a_gate_that_nobody_opened_skips_the_kill_and_fails_nothing(
+    rolled_out: Rollouts, site: Site, ask: Ask, node: Node
+) -> None:
+    assert rolled_out.refused.status == 0, rolled_out.refused.printed
+    (skipped,) = (one for one in rolled_out.refused.journal if one.get("status") == "skipped")
+    assert skipped["summary"] == "the gate 'kill-task' was not opened: nothing was written, and nothing killed"
+    assert rolled_out.refused.record.name not in dict(rows(site))
+    last = rolled_out.second.check("a row outlives")["table"][1]["container"]
+    assert ask(node, f"docker inspect -f '{{{{.State.Running}}}}' {last}") == "true"
+
+
+def test_the_data_is_the_images_users_and_stays_so(rolled_out: Rollouts, site: Site, ask: Ask, node: Node) -> None:
+    assert ask(node, f"stat -c %u {site.mysql.volume}") != "0"
+    assert ask(node, f"stat -c '%a %U' {password_file(site)}") == "600 root"
+    assert ask(node, f"ls {site.mysql.volume}/{site.mysql.database}")
+
+
+def test_no_password_is_in_a_command_line_a_log_or_a_record(
+    rolled_out: Rollouts, site: Site, lab: Lab, ask: Ask
+) -> None:
+    secrets = passwords(site)
+    needles = base64.b64encode("\n".join(secrets).encode()).decode()
+    for one in lab.nodes:
+        assert not [secret for secret in secrets if secret in rolled_out.sampled[one.name]]
+        # logs, sandboxes, what Marathon keeps in ZooKeeper, and settings; passwords are allowed in one file
+        found = ask(
+            one,
+            f"echo {needles} | base64 -d > /run/needles; journalctl -q --no-pager > /run/journal; "
+            "grep -rlaF -f /run/needles /run/journal /var/log /var/lib/mesos /var/lib/zookeeper /etc 2>/dev/null; "
+            "rm -f /run/needles /run/journal",
+        )
+        assert found.split() == ([password_file(site)] if one.name == data_host(site).name else [])
+    with marathon_of(site) as marathon:
+        answered = json.dumps(marathon.app(site.mysql.app))
+    everywhere = [answered, rolled_out.first.printed, rolled_out.refused.printed]
+    for rolled in (rolled_out.first, rolled_out.second, rolled_out.refused):
+        everywhere += [path.read_text() for path in rolled.record.rglob("*") if path.is_file()]
+    assert not [secret for secret in secrets for text in everywhere if secret in text]
+    # and the sampler saw what there was to see
+    assert f"--env-file={password_file(site)}" in rolled_out.sampled[data_host(site).name]
+    assert "docker exec -i" in rolled_out.sampled[data_host(site).name]
+
+
+def test_verify_writes_nothing_and_finds_what_somebody_changed(
+    open_chapter: Open, lab: Lab, site: Site, tmp_path: Path
+) -> None:
+    before = rows(site)
+    chapter = open_chapter("verify", changed(lab, tmp_path, mem=1200))
+    chapter.prepare()
+    assert chapter.deploy().having(Status.WOULD_CHANGE)
+    assert chapter.clients_agree().holds
+    shown = chapter.outlives_its_container()
+    assert not isinstance(shown, ApplyResult)
+    assert rows(site) == before
+
+
+# what goes wrong
+
+
+def test_a_password_that_is_not_the_datas_is_named(open_chapter: Open, lab: Lab, tmp_path: Path, site: Site) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("heron-under-ice\n")
+    wrong.chmod(0o600)
+    chapter = open_chapter("verify", changed(lab, tmp_path, root_password=f"file:{wrong}"))
+    check = chapter.clients_agree()
+    assert not check.holds
+    assert "root, from here: " in check.evidence.text
+    assert "root, in the container: " in check.evidence.text
+    assert "ALTER USER" in str(check.evidence.remedy)
+    causes = [finding.cause for finding in chapter.diagnose()]
+    assert causes == ["the server does not take the password of the parameters"]
+    with pytest.raises(ChapterFailed, match="Access denied for user 'root'"):
+        chapter.finish()
+
+
+def test_a_container_that_ends_at_once_is_explained_by_its_log(
+    open_chapter: Open, lab: Lab, tmp_path: Path, ask: Ask, node: Node
+) -> None:
+    """An app of its own, whose file lacks root's password."""
+    file = changed(lab, tmp_path, app="mysql-broken", volume="/opt/mysql-broken", mem=256)
+    broken = Site.load(file)
+    ask(node, f"echo MYSQL_PASSWORD=heron-under-ice > {password_file(broken)}")
+    chapter = open_chapter("verify", file)
+    try:
+        with Hosts.of(broken, mode=Mode.APPLY) as hosts:
+            hosts.only(node.name).apply([DataFolder("/opt/mysql-broken", mode="0700")])
+        with pytest.raises(ApplyFailed, match="tasks fail"):
+            deploy(broken, mysql_app(broken), mode=Mode.APPLY, deadline=10)
+        assert not chapter.runs().holds
+        findings = {finding.cause: finding for finding in chapter.diagnose()}
+        assert "no root password reached the image" in findings
+        assert "MYSQL_ROOT_PASSWORD is not set" in findings["no root password reached the image"].evidence
+    finally:
+        end(broken, "mysql-broken")
+        ask(node, f"rm -rf /opt/mysql-broken {password_file(broken)}")
+
+
+@pytest.mark.parametrize(
+    ("port", "user", "database", "statement", "error"),
+    [
+        (0, "root", None, "SELECT 1", None),
+        (0, "root", "Nowhere", "SELECT 1", NotFound),
+        (0, "root", "mysql", "SELECT * FROM nowhere", NotFound),
+        (0, "root", None, "SELEKT 1", StatementRefused),
+        (0, "nobody", None, "SELECT 1", LoginRefused),
+        (1, "root", None, "SELECT 1", EndpointUnreachable),
+    ],
+)
+def test_a_real_servers_refusals_are_named(
+    rolled_out: Rollouts,
+    site: Site,
+    port: int,
+    user: str,
+    database: str | None,
+    statement: str,
+    error: type[RunbookError] | None,
+) -> None:
+    place = Placement.find(site)
+    account = Account(user, Secret(passwords(site)[0]))
+
+    def ask() -> list[tuple[Any, ...]]:
+        with Server(place.address, port or place.port).session(account, database) as session:
+            return session.rows(statement)
+
+    if error is None:
+        assert ask() == [(1,)]
+        return
+    with pytest.raises(RunbookError) as caught:
+        ask()
+    assert type(caught.value) is error
+    assert not [secret for secret in passwords(site) if secret in str(caught.value)]
