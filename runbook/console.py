@@ -9,21 +9,24 @@ nothing from elsewhere (Voilà's own template would, from a CDN): a closed netwo
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_urlsafe
 from typing import Any
 
 from nbformat import NotebookNode
+from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from runbook.errors import ParameterError, Problem
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
+from runbook.secrets import redact, register
 from runbook.services.registry import Registry
 from runbook.site import Site
 from runbook.views.registry_console.console import without_registry
@@ -35,6 +38,8 @@ GONE = 600
 """Seconds after which the session of a page that nobody has open any more is ended."""
 PATIENCE = 7200.0
 """Seconds that a kernel may take to end. An action under way is not cut off: collecting garbage takes its time."""
+LOGS = ("Voila", "tornado.access", "tornado.application", "tornado.general")
+"""Whose messages may name a request."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self' data:; connect-src 'self'; form-action 'self'; frame-ancestors 'none'"
@@ -61,9 +66,9 @@ def serve(
             [_problem("", f"there is no {NOTEBOOK}, here or above", "start the command within the runbook's folder")]
         )
     _try_address(bind, port)
-    token = secrets.token_urlsafe(32)
+    token = token_urlsafe(32)
     parameters = {"site_file": str(site.file.absolute()), "mode": mode.value, "yes": False}
-    server = _server(notebook, parameters, bind, port, token)
+    server = _server(notebook, _prepared(notebook, parameters), bind, port, token)
     say(f"the console of {site.name}'s registry, {site.registry_address}, in mode {mode}:")
     say(f"  http://{_host(bind)}:{port}/?token={token}")
     say(f"Whoever has this address may use it. Each page that is opened leaves a record in {upwards('outputs')}.")
@@ -74,18 +79,22 @@ def serve(
     say("ended")
 
 
-def _server(notebook: Path, parameters: dict[str, Any], bind: str, port: int, token: str) -> Any:
-    """Voilà, ready to start."""
+def _prepared(notebook: Path, parameters: dict[str, Any]) -> NotebookNode:
+    """The notebook with its parameters put in, and without its prose, which is for who opens the notebook itself."""
+    prepared: NotebookNode = parameterize_notebook(
+        load_notebook_node(str(notebook)), parameters, kernel_name="python3", language="python"
+    )
+    prepared.cells = [cell for cell in prepared.cells if cell.cell_type == "code"]
+    return prepared
+
+
+def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token: str) -> Any:
+    """Voilà, ready to start; to everybody who opens the page it shows `prepared`."""
+    from jupyter_server import DEFAULT_STATIC_FILES_PATH
     from jupyter_server.log import log_request
     from traitlets.config import Config
     from voila.app import Voila  # type: ignore[import-untyped]
     from voila.voila_identity_provider import VoilaIdentityProvider  # type: ignore[import-untyped]
-
-    def prepare(request: object, notebook: NotebookNode, cwd: str) -> NotebookNode:
-        """The notebook with its parameters put in, and without its prose, which is for who reads the notebook."""
-        prepared: NotebookNode = parameterize_notebook(notebook, parameters, kernel_name="python3", language="python")
-        prepared.cells = [cell for cell in prepared.cells if cell.cell_type == "code"]
-        return prepared
 
     config = Config()
     config.Voila.ip, config.Voila.port, config.Voila.port_retries = bind, port, 0
@@ -96,9 +105,12 @@ def _server(notebook: Path, parameters: dict[str, Any], bind: str, port: int, to
     config.Voila.identity_provider_class = VoilaIdentityProvider  # the default one would let a password be set
     config.Voila.tornado_settings = {
         "headers": {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"},
-        "log_function": log_request,  # tornado's own would log the token
+        "log_function": log_request,  # which leaves out what went well
+        "static_path": DEFAULT_STATIC_FILES_PATH,  # jupyter_server's page of an error wants them, and Voilà forgets it
+        "static_url_prefix": "/voila/static/",
+        "ws_ping_timeout": 30_000,  # ms; jupyter_server's own is longer than its interval, which tornado warns of
     }
-    config.VoilaConfiguration.prelaunch_hook = prepare
+    config.VoilaConfiguration.prelaunch_hook = lambda request, notebook, cwd: copy.deepcopy(prepared)
     config.VoilaConfiguration.show_tracebacks = True  # of a named error it is the message
     config.VoilaConfiguration.file_allowlist = []
     config.VoilaConfiguration.allow_template_override = "NO"
@@ -106,11 +118,21 @@ def _server(notebook: Path, parameters: dict[str, Any], bind: str, port: int, to
     config.MappingKernelManager.cull_idle_timeout = GONE
     config.MappingKernelManager.cull_interval = 60
     config.KernelManager.shutdown_wait_time = PATIENCE
+    config.KernelManager.transport = "ipc"  # TCP would be open to every user of this machine
     server = Voila(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
     server.initialize([])
+    register(token)
+    for name in LOGS:
+        logging.getLogger(name).addFilter(_mask)
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     return server
+
+
+def _mask(entry: logging.LogRecord) -> bool:
+    """Take the token, which stands in the addresses of requests, out of what is logged of them."""
+    entry.msg, entry.args = redact(entry.getMessage()), ()
+    return True
 
 
 def _try_address(bind: str, port: int) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from runbook.errors import ManifestUnknown, RepositoryUnknown
 from runbook.services.registry import ImageConfig, Manifest
-from runbook.services.registry.manifests import DOCKER_MANIFEST
+from runbook.services.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST
 
 
 def digest_of(text: str) -> str:
@@ -51,6 +51,20 @@ class FakeRegistry:
         manifest = manifest_of(repository, *layers)
         self.held.setdefault(repository, {})[tag] = manifest
         return manifest.digest
+
+    def push_index(self, repository: str, tag: str, *members: str) -> None:
+        """Put an index of images there that have these tags; each is for another architecture."""
+        listed = [
+            {
+                "mediaType": DOCKER_MANIFEST,
+                "digest": self.held[repository][member].digest,
+                "size": self.held[repository][member].size,
+                "platform": {"os": "linux", "architecture": f"arm{number}"},
+            }
+            for number, member in enumerate(members)
+        ]
+        raw = json.dumps({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": listed})
+        self.held[repository][tag] = Manifest.parse(repository, raw.encode(), DOCKER_LIST, digest_of(raw))
 
     def close(self) -> None:
         self.closed = True
@@ -87,6 +101,11 @@ class FakeRegistry:
     def tags_of(self, repository: str, digest: str) -> list[str]:
         self._count("tags_of")
         return sorted(tag for tag, manifest in self._tags(repository).items() if manifest.digest == digest)
+
+    def indexes_of(self, repository: str, digest: str) -> list[str]:
+        self._count("indexes_of")
+        held = self._tags(repository).items()
+        return sorted(tag for tag, one in held if any(listed.digest == digest for listed in one.manifests))
 
     def delete(self, repository: str, digest: str) -> None:
         self._count("delete")

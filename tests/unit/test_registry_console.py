@@ -407,7 +407,7 @@ def test_a_delete_says_first_what_goes_too_and_is_done_once_approved(shop: FakeR
     press(page._delete_button)
     until(lambda: page._question is not None)
     assert is_visible(page, page._approve)
-    assert "Delete web/shop:1.1? stable names the same image and would go, too." in page._asked.value
+    assert "Delete web/shop:1.1? stable names the same image and goes, too." in page._asked.value
     for tag in ("web/shop:1.1", "web/shop:stable"):
         assert tag in page._asked.value
     assert shop.asked["delete"] == 0
@@ -422,6 +422,37 @@ def test_a_delete_says_first_what_goes_too_and_is_done_once_approved(shop: FakeR
     assert (step["host"], step["step"], step["status"]) == ("registry", "delete web/shop:1.1", "changed")
     assert [gate["section"], step["section"]] == ["action 1"] * 2
     assert "-stable: sha256:" in step["diff"]
+
+
+def test_a_delete_says_which_index_it_would_break(shop: FakeRegistry, open_console: Open) -> None:
+    shop.push_index("web/shop", "multi", "1.0", "1.1")
+    console = open_console("plan")
+    page = shown(console)
+    at_tag(page, "web/shop", "1.0")
+    press(page._delete_button)
+    done(console, page)
+    assert told(console, "step")[0]["summary"] == "multi lists it and breaks for its platform."
+    assert "broken for a platform" in page._asked.value
+
+
+def test_an_index_is_shown_with_its_platforms(shop: FakeRegistry, open_console: Open) -> None:
+    shop.push_index("web/shop", "multi", "1.0", "1.1")
+    page = shown(open_console())
+    at_tag(page, "web/shop", "multi")
+    row = page._tags.select.options[list(page._tags.visible).index("multi")]
+    assert "index" in row
+    assert "linux/arm0" in page._image.value
+    assert shop.held["web/shop"]["1.1"].digest in page._image.value
+
+
+def test_a_search_is_made_again_once_something_was_deleted(shop: FakeRegistry, open_console: Open) -> None:
+    console = open_console()
+    page = shown(console)
+    assert search(page, "web/shop:1") == ("web/shop:1.1", "web/shop:1.0")
+    choose(page, 1)
+    press(page._delete_button)
+    approve(console, page)
+    assert page._found.select.options == ("web/shop:1.1",)
 
 
 def test_a_digest_can_be_deleted(shop: FakeRegistry, open_console: Open) -> None:
@@ -525,7 +556,7 @@ def test_a_plan_tells_what_it_would_do_and_does_nothing(shop: FakeRegistry, open
     done(console, page)
     assert told(console, "gate") == []
     (step,) = told(console, "step")
-    assert (step["status"], step["summary"]) == ("would change", "stable goes, too")
+    assert (step["status"], step["summary"]) == ("would change", "stable names the same image and goes, too.")
     assert "web/shop:stable" in page._asked.value
     assert shop.asked["delete"] == 0
     summary = console.end()

@@ -7,7 +7,7 @@ looks again whether that is still so, acts, and counts as done only where the re
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -64,7 +64,8 @@ class Action(Protocol):
 class Delete:
     """Delete the image that a tag or digest names, and with it every tag that names it.
 
-    The API deletes by digest only ('Deleting an Image'), so other tags of the same image go, too: the gate says which.
+    The API deletes by digest only ('Deleting an Image'), so other tags of the same image go, too, and indexes that list
+    it break: the gate says which.
     """
 
     repository: str
@@ -80,15 +81,16 @@ class Delete:
         step, registry = _Step(self.title), tools.registry
         manifest = registry.manifest(self.repository, self.reference)
         tags = tuple(registry.tags_of(self.repository, manifest.digest))
-        diff = before_after(dict.fromkeys(tags, (manifest.digest, "deleted")))
+        indexes = tuple(registry.indexes_of(self.repository, manifest.digest))
         others = [tag for tag in tags if tag != self.reference]
-        summary = f"{', '.join(others)} {'goes' if len(others) == 1 else 'go'}, too" if others else ""
-        evidence = self._evidence(manifest, tags)
+        costs = self._costs(others, indexes)
+        diff = before_after(dict.fromkeys(tags, (manifest.digest, "deleted")))
+        evidence = self._evidence(manifest, tags, indexes)
         if tools.mode is not Mode.APPLY:
-            return Done(step.ends(Status.WOULD_CHANGE, summary, diff), evidence)
-        tools.approval.ask(self.GATE, self._question(tags, others), evidence)
+            return Done(step.ends(Status.WOULD_CHANGE, costs, diff), evidence)
+        tools.approval.ask(self.GATE, f"Delete {shown(self.repository, self.reference)}? {costs}".rstrip(), evidence)
         with tools.alone():
-            if self._differs(registry, manifest, tags):
+            if self._differs(registry, manifest, tags, indexes):
                 raise _changed_meanwhile(self.title)
             registry.delete(self.repository, manifest.digest)
             left = self._left(registry, manifest, tags)
@@ -97,27 +99,32 @@ class Delete:
                 f"{self.title}: the registry says that it is done, and still has {', '.join(left)}",
                 "look again: somebody may have pushed it meanwhile; else read the registry's log",
             )
-        return Done(step.ends(Status.CHANGED, summary, diff))
+        return Done(step.ends(Status.CHANGED, costs, diff))
 
-    def _question(self, tags: tuple[str, ...], others: list[str]) -> str:
-        what = f"Delete {shown(self.repository, self.reference)}?"
+    def _costs(self, others: Sequence[str], indexes: Sequence[str]) -> str:
+        """What else goes, in words; nothing where nothing does."""
+        told = []
+        if others:
+            verb = "names the same image and goes" if len(others) == 1 else "name the same image and go"
+            told.append(f"{', '.join(others)} {verb}, too.")
+        if indexes:
+            verb = "lists it and breaks" if len(indexes) == 1 else "list it and break"
+            told.append(f"{', '.join(indexes)} {verb} for its platform.")
+        return " ".join(told)
+
+    def _evidence(self, manifest: Manifest, tags: Sequence[str], indexes: Sequence[str]) -> pd.DataFrame:
+        goes = [(f"{self.repository}:{tag}", "deleted", manifest.digest, manifest.total) for tag in tags]
         if not tags:
-            return f"{what} No tag names it."
-        if not others:
-            return f"{what} No other tag names the same image."
-        return f"{what} {', '.join(others)} {'names' if len(others) == 1 else 'name'} the same image and would go, too."
+            goes = [(shown(self.repository, manifest.digest), "deleted", manifest.digest, manifest.total)]
+        breaks = [(f"{self.repository}:{tag}", "broken for a platform", "", None) for tag in indexes]
+        frame = pd.DataFrame([*goes, *breaks], columns=["tag", "becomes", "digest", "bytes"])
+        return frame.astype({"bytes": "Int64"})  # none of an index: the manifest does not tell
 
-    def _evidence(self, manifest: Manifest, tags: tuple[str, ...]) -> pd.DataFrame:
-        rows = [(f"{self.repository}:{tag}", manifest.digest, manifest.total) for tag in tags]
-        return pd.DataFrame(
-            rows or [(f"{self.repository} (no tag)", manifest.digest, manifest.total)],
-            columns=["goes", "digest", "bytes"],
-        )
-
-    def _differs(self, registry: Registry, manifest: Manifest, tags: tuple[str, ...]) -> bool:
+    def _differs(self, registry: Registry, manifest: Manifest, tags: tuple[str, ...], indexes: tuple[str, ...]) -> bool:
         return (
             registry.digest(self.repository, self.reference) != manifest.digest
             or tuple(registry.tags_of(self.repository, manifest.digest)) != tags
+            or tuple(registry.indexes_of(self.repository, manifest.digest)) != indexes
         )
 
     def _left(self, registry: Registry, manifest: Manifest, tags: tuple[str, ...]) -> list[str]:

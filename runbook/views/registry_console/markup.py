@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from markupsafe import Markup
 
 from runbook.errors import RunbookError
@@ -14,8 +15,6 @@ from runbook.remote.modes import Mode, Status
 from runbook.views.registry_console.index import Catalog
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from runbook.chapter import Summary
     from runbook.views.registry_console.console import Entry
     from runbook.views.registry_console.gate import Question
@@ -220,16 +219,20 @@ def frame(evidence: pd.DataFrame | None) -> Markup:
     if evidence is None or evidence.empty:
         return NOTHING
     columns = [str(name) for name in evidence.columns]
+
     rows = [
-        tuple(
-            size(int(value)) if name == "bytes" and value == value else str(value)
-            for name, value in zip(columns, row, strict=True)
-        )
+        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True))
         for row in evidence.head(LINES).itertuples(index=False)
     ]
     more = len(evidence) - len(rows)
     told = Markup('<p class="rc-quiet">and {} more</p>').format(f"{more:,}") if more > 0 else NOTHING
     return table(["size" if name == "bytes" else name for name in columns], rows) + told
+
+
+def _cell(name: str, value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return size(int(value)) if name == "bytes" else str(value)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "", numbers: Sequence[int] = ()) -> Markup:

@@ -152,8 +152,10 @@ class Page:
         self._shelf_heading = ipywidgets.HTML()
         self._columns = ipywidgets.HTML()
         self._image = ipywidgets.HTML()
-        self._delete_button = _button("Delete…", self._delete, "delete this image", "danger")
-        self._retag_button = _button("Tag…", self._open_form, "give this image another tag, here or elsewhere")
+        self._delete_button = _button("Delete…", self._delete, "say what would go, and ask")
+        self._retag_button = _button(
+            "Tag…", self._open_form, "give this image another tag, here or in another repository"
+        )
         self._collect_button = _button("Collect garbage…", self._collect, "look for what no manifest needs any more")
         self._to = ipywidgets.Text(description="Repository")
         self._as = ipywidgets.Text(description="Tag", placeholder="1.2.3")
@@ -186,9 +188,10 @@ class Page:
                 self._columns,
                 self._tags.select,
                 self._tags.pager,
-                self._image,
                 self._actions,
                 self._form,
+                self._panel,
+                self._image,
             ]
         ).add_class("rc-right")
         self.widget = ipywidgets.VBox(
@@ -196,7 +199,6 @@ class Page:
                 ipywidgets.HTML(markup.style()),
                 _row(ipywidgets.HTML(heading), self._collect_button, self._end_button).add_class("rc-top"),
                 self._ended,
-                self._panel,
                 _row(self._search, self._refresh_button, self._state).add_class("rc-searching"),
                 self._trouble,
                 ipywidgets.HBox([left, right]).add_class("rc-main"),
@@ -233,8 +235,10 @@ class Page:
     def _catalog_changed(self) -> None:
         with self._lock:
             self._trouble.value = markup.trouble(self._index.catalog.error)
-            text = self._search.value
-        self._search_worker.ask(partial(self._find, text, 0.0))
+        self._search_again()
+
+    def _search_again(self) -> None:
+        self._search_worker.ask(partial(self._find, self._search.value, 0.0))
 
     def _typed(self, text: str) -> None:
         self._search_worker.ask(partial(self._find, text, DEBOUNCE))
@@ -262,9 +266,15 @@ class Page:
         with self._lock:
             stay = query == self._query
             self._query = query
-            chosen = Found(self._shelf.repository) if self._shelf else None
-            self._found.fill(found, chosen, stay=stay)
+            self._found.fill(found, self._marked(found), stay=stay)
             self._state.value = markup.state(self._index.catalog, told)
+
+    def _marked(self, found: Sequence[Found]) -> Found | None:
+        """The row of what is shown beside the list."""
+        if self._shelf is None:
+            return None
+        tagged = Found(self._shelf.repository, self._tag)
+        return tagged if tagged in found else Found(self._shelf.repository)
 
     # looking
 
@@ -400,6 +410,7 @@ class Page:
                 self._index.forget_tags(repository)
                 if isinstance(action, Retag) and entry.error is None:
                     self._index.add(repository)
+                self._search_again()
                 if shelf is not None and shelf.repository == repository:
                     self._look(repository, tag)
         self.show_session()
@@ -410,6 +421,7 @@ class Page:
                 self._to.value, self._as.value = self._shelf.repository, ""
                 self._form_trouble.value = ""
                 _visible(self._form, True)
+                self._close_result()
 
     def _close_form(self) -> None:
         with self._lock:

@@ -125,7 +125,7 @@ class Reader:
         for tag in tags:
             self._read_manifest(tag)
             manifest = self._shelf.manifests.get(tag)
-            if manifest is None or manifest.is_index or manifest.digest in self._shelf.images:
+            if manifest is None or manifest.digest in self._shelf.images:
                 continue
             try:
                 self._shelf.images[manifest.digest] = self._registry.image(self._shelf.repository, manifest)

@@ -1,0 +1,149 @@
+"""`runbook console`: what it refuses before it listens, whom it lets in, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner, Result
+from console_server import Console, free_port, serving, site
+from loopback import Loopback, answer
+
+from runbook.cli import main
+
+PING = answer(200, {}, **{"Docker-Distribution-Api-Version": "registry/2.0"})
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+KERNEL = "/api/kernels/00000000-0000-0000-0000-000000000000"
+
+
+def console(tmp_path: Path, port: int, *options: str, text: str | None = None) -> Result:
+    path = tmp_path / "site.yml"
+    path.write_text(site(port) if text is None else text)
+    return CliRunner().invoke(main, ["console", str(path), *options])
+
+
+# before it listens
+
+
+def test_a_parameter_file_with_problems_is_refused(tmp_path: Path) -> None:
+    result = console(tmp_path, 8600, text=site(8600).replace("node1", "node 1").replace("zookeeper: {", "zookeper: {"))
+    assert result.exit_code == 2
+    assert "site.yml:2" in result.output
+    assert "did you mean zookeeper?" in result.output
+
+
+def test_a_site_without_a_registry_is_refused(tmp_path: Path) -> None:
+    result = console(tmp_path, 8600, text=site(8600).replace(", registry]", "]"))
+    assert result.exit_code == 2
+    assert "no host is the registry" in result.output
+
+
+def test_a_registry_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    port = free_port()
+    result = console(tmp_path, port)
+    assert result.exit_code == 1
+    assert f"127.0.0.1:{port}" in result.output
+    assert "remedy:" in result.output
+    assert "token" not in result.output
+
+
+def test_something_else_than_a_registry_is_told(tmp_path: Path) -> None:
+    with Loopback(lambda request: [answer(200, "hello")]) as other:
+        result = console(tmp_path, other.port)
+    assert result.exit_code == 1
+    assert "does not answer as a registry does" in result.output
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with Loopback(lambda request: [PING]) as registry, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = console(tmp_path, registry.port, "--port", str(port))
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.output
+
+
+def test_where_the_notebook_is_not_to_be_found_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Loopback(lambda request: [PING]) as registry:
+        result = console(tmp_path, registry.port)
+    assert result.exit_code == 2
+    assert "notebooks/operations/registry_console.ipynb" in result.output
+
+
+@pytest.mark.parametrize("option", [["--yes"], ["--mode", "verify"]])
+def test_gates_are_not_answered_beforehand_and_there_is_nothing_to_verify(tmp_path: Path, option: list[str]) -> None:
+    assert console(tmp_path, 8600, *option).exit_code == 2
+
+
+# while it listens
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    folder = tmp_path_factory.mktemp("served")
+    with Loopback(lambda request: [PING]) as registry, serving(folder, registry.port) as console:
+        yield console
+        assert console.end(signal.SIGTERM) == 0
+
+
+def status(served: Console, path: str, **headers: str) -> int:
+    return requests.get(served.address + path, headers=headers, allow_redirects=False, timeout=10).status_code
+
+
+def test_the_page_is_shown_to_nobody_without_the_token(served: Console) -> None:
+    for query in ("", "?token=", "?token=wrong"):
+        answered = requests.get(f"{served.address}/{query}", allow_redirects=False, timeout=10)
+        assert (answered.status_code, answered.headers["Location"].partition("?")[0]) == (302, "/login")
+    assert status(served, "/", Authorization="token wrong") == 302
+    assert served.records == []  # and no kernel was started
+
+
+def test_a_kernel_is_reached_by_nobody_without_the_token(served: Console) -> None:
+    assert status(served, f"{KERNEL}/channels", **UPGRADE) == 403
+    assert status(served, KERNEL) == 403
+    assert requests.post(f"{served.address}/voila/api/shutdown/{KERNEL[13:]}", timeout=10).status_code == 403
+    assert (
+        status(served, f"{KERNEL}/channels?token={served.token}", **UPGRADE) == 404
+    )  # with it: there is no such kernel
+
+
+def test_the_token_is_printed_once_and_nowhere_else(served: Console) -> None:
+    assert len(served.token) >= 32
+    status(served, f"{KERNEL}?token={served.token}")
+    assert "".join(served.output).count(served.token) == 1
+    command = Path(f"/proc/{served.process.pid}/cmdline").read_text()
+    assert "console" in command
+    assert served.token not in command
+    assert [path for path in served.folder.rglob("*") if path.is_file() and served.token in path.read_text()] == []
+
+
+def test_it_listens_on_the_loopback_only(served: Console) -> None:
+    listening = [
+        line.split()[1]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{served.process.pid}/net/{name}").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{served.port:04X}") and line.split()[3] == "0A"
+    ]
+    assert listening == [f"0100007F:{served.port:04X}"]
+
+
+def test_the_page_may_load_nothing_from_elsewhere(served: Console) -> None:
+    answered = requests.get(f"{served.address}/login", timeout=10)
+    assert answered.headers["Content-Security-Policy"].startswith("default-src 'self';")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
+    with Loopback(lambda request: [PING]) as registry, serving(tmp_path, registry.port) as console:
+        assert console.end(number) == 0
+        assert not Path(f"/proc/{console.process.pid}").exists()
+    assert console.output[-1].strip() == "ended"
