@@ -246,7 +246,7 @@ CALLS: Mapping[str, Callable[[Registry], object]] = {
     "digest": lambda client: client.digest(APP, "1.0"),
     "delete": lambda client: client.delete(APP, NOWHERE),
     "ping": lambda client: client.ping(),
-    "page": lambda client: client.page(1001),
+    "page": lambda client: client.page(100),
     "blob": lambda client: client.blob(APP, NOWHERE).__enter__(),
 }
 
@@ -440,6 +440,22 @@ def test_a_refused_mount_puts_nothing_and_ends_the_upload() -> None:
     assert [request.method for request in server.requests] == ["GET", "POST", "DELETE"]
     assert server.requests[-1].target == "/v2/library/new/blobs/uploads/uuid?_state=x"
     assert "push it" in str(caught.value.remedy)
+
+
+def test_a_refused_mount_tells_of_an_upload_that_it_may_not_end() -> None:
+    """To end one takes the right to delete, which who may push need not have."""
+
+    def reply(request: Request) -> Piece:
+        match request.method:
+            case "GET":
+                return recorded("docker_manifest")
+            case "POST":
+                return recorded("mount_refused", Location="/v2/library/new/blobs/uploads/uuid")
+            case _:
+                return recorded("token_lacks_scope")
+
+    with registry(reply) as (client, _), pytest.raises(MountRefused, match="stays until it is purged"):
+        client.retag(APP, "1.0", "1.0", to="library/new")
 
 
 def test_foreign_layers_are_not_mounted() -> None:

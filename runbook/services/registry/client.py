@@ -58,6 +58,9 @@ CONNECTIONS = 8
 PAGE = 1000
 """Repositories asked for at once: the most that 2.8.2 gives. Each page costs the registry a walk over all before it."""
 
+_TIMEOUTS = Timeouts(read=30.0, whole=120.0)
+"""A page from far back in a big catalog, not yet in the registry's memory, is a walk over its whole disk."""
+
 _LARGEST_CONFIG = 8 << 20  # bytes; Docker's own limit for what it takes as a configuration is 4 MB
 _KEPT = 20_000  # manifests and configurations that are remembered
 
@@ -92,7 +95,7 @@ class Registry:
             raise ValueError("give user and password as `auth`, not within the URL")
         if ca is not None and not ca.is_file():
             raise CertificateRefused(f"{ca} is not a file, so that {url} cannot be trusted", "put the CA's PEM there")
-        verify = True if ca is None else str(ca)
+        verify, timeouts = True if ca is None else str(ca), timeouts or _TIMEOUTS
         self._auth = RegistryAuth(url, auth, verify=verify, timeouts=timeouts)
         self.endpoint = Endpoint(url, name="registry", timeouts=timeouts, auth=self._auth, verify=verify)
         self._facts: RegistryFacts | None = None
@@ -165,11 +168,15 @@ class Registry:
 
     def page(self, size: int = 100, after: str | None = None) -> tuple[list[str], str | None]:
         """Up to `size` repositories that follow `after` in the catalog's order, and what to give as `after` for the
-        next page: None where this is the last. Emptied repositories are among them."""
-        params: dict[str, str | int | list[str]] = {"n": size}
-        if after is not None:
-            params["last"] = after
-        answer = self._get("/v2/_catalog", params=params)
+        next page: None where this is the last. Emptied repositories are among them.
+
+        A registry gives fewer where `size` is more than it allows.
+        """
+        params: Query = {} if after is None else {"last": after}
+        try:
+            answer = self._get("/v2/_catalog", params={"n": size, **params})
+        except RequestMalformed:  # more than its catalog.maxentries
+            answer = self._get("/v2/_catalog", params=params)
         names = _names(answer, "repositories")
         link = self._next(answer)
         if link is None:
@@ -216,7 +223,10 @@ class Registry:
         return self._keep(replace(manifest, digest=digest))
 
     def known(self, repository: str, digest: str) -> Manifest:
-        """The manifest of a digest that is known to be there, asked for only the first time: content never changes."""
+        """The manifest of a digest that is known to be there, asked for only the first time: content never changes.
+
+        Whether it is still there, `digest` tells.
+        """
         kept = self._manifests.get(digest)
         return self.manifest(repository, digest) if kept is None else replace(kept, repository=repository)
 
@@ -244,8 +254,7 @@ class Registry:
         digest_name(digest)
 
         def lists(tag: str) -> bool:
-            found = self._digest_if_any(repository, tag)
-            manifest = self._known_if_any(repository, found) if found else None
+            manifest = self._known_if_any(repository, tag)
             return manifest is not None and any(listed.digest == digest for listed in manifest.manifests)
 
         tags = self.tags(repository)
@@ -308,6 +317,8 @@ class Registry:
         RegistryReadOnly.
         """
         self._ask("DELETE", f"/v2/{repository_name(repository)}/manifests/{digest_name(digest)}", expect={202})
+        with self._lock:
+            self._manifests.pop(digest, None)
 
     def retag(self, repository: str, reference: str, tag: str, *, to: str | None = None) -> str:
         """Have a tag name a manifest that is there, in the same repository or another one; give its digest.
@@ -338,21 +349,23 @@ class Registry:
             query = urlencode({"mount": blob.digest, "from": manifest.repository})
             answer = self._ask("POST", f"/v2/{target}/blobs/uploads/?{query}", expect={201, 202})
             if answer.status == 202:
-                self._cancel(answer)
                 raise MountRefused(
-                    f"{answer.url}: the registry would have {blob.digest} uploaded instead of taking it over",
+                    f"{answer.url}: the registry would have {blob.digest} uploaded instead of taking it over"
+                    f"{self._cancelled(answer)}",
                     f"see that {manifest.repository} still holds it and that it may be read; "
                     f"else pull the image, tag it for {target} and push it",
                     answer=answer,
                 )
 
-    def _cancel(self, started: Answer) -> None:
-        """End an upload that was started only because a mount was refused."""
-        location = self._own_path(started, started.headers.get("location", ""))
+    def _cancelled(self, started: Answer) -> str:
+        """End an upload that was started only because a mount was refused, and give what is to be said of it."""
         try:
-            self._ask("DELETE", location)
+            self._ask("DELETE", self._own_path(started, started.headers.get("location", "")))
         except NotFound:
-            return  # it has ended already
+            return ""  # it has ended already
+        except ServiceError as error:  # to end one takes the right to delete
+            return f"; the upload that it began stays until it is purged ({error.message})"
+        return ""
 
     def _put(self, manifest: Manifest, target: str, reference: str) -> str:
         headers = {"Content-Type": manifest.media_type}
@@ -409,7 +422,7 @@ class Registry:
                 "run registry:2.3.0 or later by its explicit tag; `latest` was version 1 until July 2016 (7.5.3)",
                 answer=error.answer,
             ) from error
-        meant = named(error, f"{self.endpoint.url}: {method} {path}", self._auth.user)
+        meant = named(error, self.endpoint.url, method, path, self._auth.user)
         if meant is error:
             raise error
         raise meant from error
@@ -492,17 +505,15 @@ class Registry:
                     raise ValueError(f"it has more than the {manifest.config.size} bytes that it should have")
         return ImageConfig.parse(bytes(read))
 
-    def _digest_if_any(self, repository: str, tag: str) -> str | None:
+    def _digest_if_any(self, repository: str, reference: str) -> str | None:
         try:
-            return self.digest(repository, tag)
+            return self.digest(repository, reference)
         except ManifestUnknown:
             return None  # it went meanwhile
 
-    def _known_if_any(self, repository: str, digest: str) -> Manifest | None:
-        try:
-            return self.known(repository, digest)
-        except ManifestUnknown:
-            return None
+    def _known_if_any(self, repository: str, reference: str) -> Manifest | None:
+        digest = self._digest_if_any(repository, reference)
+        return None if digest is None else self.known(repository, digest)
 
 
 def _manifest_path(repository: str, reference: str) -> str:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from runbook.services.registry.names import digest_of, is_digest
@@ -223,10 +223,14 @@ def _command(step: _Json) -> str:
 
 
 def _time(text: object) -> datetime | None:
-    """A time of a configuration; None where it holds none, or Go's year 1."""
-    if not isinstance(text, str) or not text or text.startswith("0001-"):
+    """A time of a configuration; None where it is none, or Go's year 1."""
+    if not isinstance(text, str) or text.startswith("0001-"):
         return None
-    return datetime.fromisoformat(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @contextmanager

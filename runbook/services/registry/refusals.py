@@ -51,28 +51,26 @@ _BY_STATUS = {401: "UNAUTHORIZED", 403: "DENIED", 429: "TOOMANYREQUESTS"}
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")  # OpenSSL's names
 
 
-def named(error: ServiceError, request: str, user: str | None) -> ServiceError:
+def named(error: ServiceError, url: str, method: str, path: str, user: str | None) -> ServiceError:
     """The error that a refusal means; the same one where it means no more than it says.
 
-    `request`: what was asked for (`http://host:port: GET /v2/…`). `user`: as whom, if as anybody.
+    `url`: the registry. `method` and `path`: what was asked for, and `user`: as whom, None for nobody.
     """
-    answer = error.answer
+    request, answer = f"{url}: {method} {path}", error.answer
     if not isinstance(answer, Answer):
         return _handshake(error, request)
     if answer.status == 400 and b"HTTP request to an HTTPS server" in answer.body:
         return _wants_tls(request, answer)
-    method = request.partition(": ")[2].partition(" ")[0]
     code, reason = _reason(answer)
     said = f"{request}: {reason or f'{answer.status} {answer.excerpt()}'}"
     if answer.status == 405 and method not in ("GET", "HEAD"):
         return _not_allowed(method, code, said, answer)
-    if answer.status == 401 and "insufficient_scope" in answer.headers.get("www-authenticate", ""):
+    if method == "HEAD" and answer.status == 404:  # it has no body to tell
+        code, said = "BLOB_UNKNOWN" if "/blobs/" in path else "MANIFEST_UNKNOWN", f"{request}: it is not there"
+    elif answer.status == 401 and "insufficient_scope" in answer.headers.get("www-authenticate", ""):
         code = "DENIED"  # the token is good, and not for this
     elif code not in _BY_CODE:
         code = _BY_STATUS.get(answer.status, code)
-    if method == "HEAD" and answer.status == 404:
-        code = "BLOB_UNKNOWN" if "/blobs/" in request else "MANIFEST_UNKNOWN"
-        said = f"{request}: it is not there"
     match _BY_CODE.get(code):
         case None:
             return error

@@ -23,6 +23,7 @@ from runbook.services.registry.manifests import Descriptor, ImageConfig, Manifes
 _TIME = "datetime64[ns, UTC]"
 _SPAN = "timedelta64[ns]"
 Given = TypeVar("Given")
+_Place = tuple[str, str]  # a repository, and a tag or digest in it
 
 REPOSITORIES: Schema = {
     "repository": "string",
@@ -117,17 +118,16 @@ def survey(registry: Registry, repositories: Iterable[str] | None = None) -> Sur
     names = tuple(registry.repositories() if repositories is None else repositories)
     listed = registry.each(lambda name: _tags(registry, name), names)
     tags = [(name, tag) for name, found in zip(names, listed, strict=True) for tag in found]
-    digests = registry.each(lambda one: _attempt(lambda: registry.digest(*one)), tags)
-    manifests = _manifests(
-        registry, {d: name for (name, _), d in zip(tags, digests, strict=True) if isinstance(d, str)}
-    )
-    indexes = [found for found in manifests.values() if isinstance(found, Manifest)]
-    manifests |= _manifests(registry, {one.digest: index.repository for index in indexes for one in index.manifests})
+    digests = _digests(registry, tags)
+    manifests = _manifests(registry, digests)
+    indexes = [(place[0], manifests[digest]) for place, digest in digests.items() if isinstance(digest, str)]
+    members = [(name, one.digest) for name, index in indexes if isinstance(index, Manifest) for one in index.manifests]
+    digests |= _digests(registry, members)  # whether they are still there
+    manifests |= _manifests(registry, {place: digests[place] for place in members})
     images = [found for found in manifests.values() if isinstance(found, Manifest) and not found.is_index]
     asked = registry.each(lambda image: _attempt(lambda: registry.image(image.repository, image)), images)
     configs = dict(zip((image.digest for image in images), asked, strict=True))
-    tagged = [_tagged(*tag, digest, manifests, configs) for tag, digest in zip(tags, digests, strict=True)]
-    return Survey(names, tuple(tagged), time.time())
+    return Survey(names, tuple(_tagged(place, digests, manifests, configs) for place in tags), time.time())
 
 
 def repositories_table(found: Survey) -> pd.DataFrame:
@@ -222,10 +222,18 @@ def _tags(registry: Registry, repository: str) -> list[str]:
         return []  # the catalog still has what was emptied
 
 
-def _manifests(registry: Registry, digests: Mapping[str, str]) -> dict[str, Manifest | ServiceError]:
-    """The manifests of digests, each asked for in a repository that has it."""
-    found = registry.each(lambda one: _attempt(lambda: registry.known(one[1], one[0])), digests.items())
-    return dict(zip(digests, found, strict=True))
+def _digests(registry: Registry, places: Iterable[_Place]) -> dict[_Place, str | ServiceError]:
+    distinct = list(dict.fromkeys(places))
+    return dict(
+        zip(distinct, registry.each(lambda one: _attempt(lambda: registry.digest(*one)), distinct), strict=True)
+    )
+
+
+def _manifests(registry: Registry, digests: Mapping[_Place, str | ServiceError]) -> dict[str, Manifest | ServiceError]:
+    """The manifests by digest, each asked for in one of the repositories that have it."""
+    where = {digest: name for (name, _), digest in digests.items() if isinstance(digest, str)}
+    found = registry.each(lambda one: _attempt(lambda: registry.known(one[1], one[0])), where.items())
+    return dict(zip(where, found, strict=True))
 
 
 def _attempt(ask: Callable[[], Given]) -> Given | ServiceError:
@@ -236,31 +244,28 @@ def _attempt(ask: Callable[[], Given]) -> Given | ServiceError:
 
 
 def _tagged(
-    repository: str,
-    tag: str,
-    digest: str | ServiceError,
+    place: _Place,
+    digests: Mapping[_Place, str | ServiceError],
     manifests: Mapping[str, Manifest | ServiceError],
     configs: Mapping[str, ImageConfig | ServiceError],
 ) -> Tagged:
     """What is known of a tag."""
-    if isinstance(digest, ServiceError):
-        return Tagged(repository, tag, problem=digest.message)
-    manifest = manifests[digest]
+
+    def found(place: _Place) -> Manifest | ServiceError:
+        digest = digests[place]
+        return manifests[digest] if isinstance(digest, str) else digest
+
+    repository, tag = place
+    digest, manifest = digests[place], found(place)
+    known = digest if isinstance(digest, str) else None
     if isinstance(manifest, ServiceError):
-        return Tagged(repository, tag, digest, problem=manifest.message)
-    members = [manifests[one.digest] for one in manifest.manifests] if manifest.is_index else [manifest]
+        return Tagged(repository, tag, known, problem=manifest.message)
+    members = [found((repository, one.digest)) for one in manifest.manifests] if manifest.is_index else [manifest]
     images = tuple(member for member in members if isinstance(member, Manifest) and not member.is_index)
     made = [configs[image.digest] for image in images]
     problems = [one.message for one in (*members, *made) if isinstance(one, ServiceError)]
-    return Tagged(
-        repository,
-        tag,
-        digest,
-        manifest,
-        images,
-        tuple(config for config in made if isinstance(config, ImageConfig)),
-        "; ".join(problems) or None,
-    )
+    read = tuple(config for config in made if isinstance(config, ImageConfig))
+    return Tagged(repository, tag, known, manifest, images, read, "; ".join(problems) or None)
 
 
 def _platforms(one: Tagged) -> str | None:

@@ -173,10 +173,14 @@ def test_a_deleted_image_breaks_the_index_that_lists_it(client: Registry, pusher
     name = f"{group}/app"
     members = [pusher.image(name, None, (ONE,)), pusher.image(name, None, (TWO,), architecture="arm64")]
     pusher.index(name, "all", members)
-    client.delete(name, members[1]["digest"])
+    assert tags_table(survey(client, [name]))["problem"].isna().all()
+    assert len(client.members(client.manifest(name, "all"))) == 2
+    pusher.session.delete(f"{pusher.url}/v2/{name}/manifests/{members[1]['digest']}", timeout=10)  # by somebody else
+    assert [one.digest for one in client.members(client.manifest(name, "all"))] == [members[0]["digest"]]
     row = tags_table(survey(client, [name])).iloc[0]
     assert row["tag"] == "all"
-    assert "MANIFEST_UNKNOWN" in row["problem"]
+    assert members[1]["digest"] in row["problem"]
+    assert "it is not there" in row["problem"]
     assert row["platforms"] == "linux/amd64, linux/arm64"
 
 
@@ -281,7 +285,7 @@ def test_a_second_survey_asks_for_no_manifest_again(
     monkeypatch.setattr(client.endpoint, "request", noted)
     monkeypatch.setattr(client.endpoint, "download", noted_download)
     first = survey(client, [app, other])
-    assert (asked.count("GET manifests"), asked.count("GET blobs"), asked.count("HEAD manifests")) == (2, 1, 3)
+    assert (asked.count("GET manifests"), asked.count("GET blobs"), asked.count("HEAD manifests")) == (2, 1, 4)
     asked.clear()
     again = survey(client, [app, other])
     assert sorted(set(asked)) == ["GET tags", "HEAD manifests"]

@@ -56,6 +56,15 @@ def test_a_registry_that_is_read_only(binary: Path, tmp_path: Path) -> None:
         assert client.tags("app") == ["1.0"]
 
 
+def test_a_registry_that_allows_smaller_pages_only(binary: Path, tmp_path: Path) -> None:
+    with running(binary, tmp_path, catalog={"maxentries": 2}) as registry, Registry(registry.url) as client:
+        names = [f"app{number}" for number in range(5)]
+        for name in names:
+            Pusher(registry.url).image(name, "1.0", (ONE,))
+        assert list(client.repositories()) == names
+        assert client.page(100) == (names[:2], names[1])
+
+
 # TLS and htpasswd
 
 
@@ -194,7 +203,7 @@ def test_what_a_user_may_not_do_is_denied(binary: Path, authority: Authority, tm
         Registry(url) as nobody,
     ):
         digest = client.digest("app", "1.0")
-        with pytest.raises(AccessDenied):
+        with pytest.raises(AccessDenied, match="UNAUTHORIZED"):
             client.delete("app", digest)
         with pytest.raises(AccessDenied):
             nobody.tags("app")
