@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import paramiko
@@ -15,9 +21,11 @@ from asking import Ask
 
 from runbook import lab as labs
 from runbook.errors import LabError
-from runbook.lab import Lab, Node, engine, keys, rpms
+from runbook.lab import Lab, Node, Output, engine, keys, rpms
+from runbook.lab.archive import Entry, pack
 from runbook.lab.folder import Folder
 from runbook.lab.waiting import until
+from runbook.remote.shell import quote
 from runbook.site import Site
 
 pytestmark = pytest.mark.lab
@@ -344,3 +352,156 @@ def test_zookeeper_s_script_believes_a_pid_file_whatever_lives_under_its_pid(fre
     assert "already running as process 1." in ask(fresh_node, f"{ZK} start")
 
     assert ask(fresh_node, "ss -Hltn 'sport = 2181'") == ""
+
+
+# Docker, and the images
+
+
+@pytest.fixture(scope="module")
+def docker_node(lab: Lab, ask: Ask) -> Iterator[Node]:
+    """The second node, with Docker and all images of the lab."""
+    node = lab.nodes[1]
+    lab.reset(node)
+    ask(node, "yum install -y docker-engine && systemctl start docker")
+    container = lab.engine.client.containers.get(node.container)
+    for image in Site.load(lab.site_file).images.values():
+        assert hashlib.sha256(image.file.read_bytes()).hexdigest() == image.sha256
+        container.put_archive("/root", pack({"image.tar.gz": Entry(image.file.read_bytes(), 0o600)}))
+        assert ask(node, "docker load -i /root/image.tar.gz") == f"Loaded image: {image.tag}"
+    yield node
+    lab.reset(node)
+
+
+@pytest.fixture
+def containers_go(docker_node: Node, ask: Ask) -> Iterator[None]:
+    yield
+    ask(docker_node, "docker rm -f -v $(docker ps -aq); rm -rf /opt/*-test")
+
+
+def fetch(node: Node, port: int, path: str = "/") -> tuple[int, str]:
+    """Status and body of what a node's port answers to this machine; 0 and nothing where nobody listens yet."""
+    try:
+        with urllib.request.urlopen(f"http://{node.address}:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except (ConnectionError, urllib.error.URLError):
+        return 0, ""
+
+
+def test_the_document_s_loop_answers_every_request_and_ends_each_answer(lab: Lab, ask: Ask) -> None:
+    node = lab.nodes[0]
+    loop = 'while true; do ( echo "HTTP/1.0 200 Ok"; echo; echo "Hello World" ) | nc -l $PORT; done'
+    pid = ask(node, f"PORT=8401 setsid sh -c '{loop}' >/dev/null 2>&1 & echo $!")
+    try:
+        for _ in range(3):
+            assert until(lambda: fetch(node, 8401)[1], seconds=5) == "Hello World\n"
+    finally:
+        ask(node, f"kill -- -{pid}")
+
+
+def test_docker_runs_under_systemd_with_a_version_that_mesos_can_read(docker_node: Node, ask: Ask) -> None:
+    for question in ("docker --version", "docker -v", "docker -H unix:///var/run/docker.sock --version"):
+        assert re.fullmatch(r"Docker version \d+\.\d+\.\d+, build \w+", ask(docker_node, question))
+    assert ask(docker_node, "systemctl show -p MainPID --value docker") == ask(docker_node, "pidof dockerd")
+    assert ask(docker_node, "docker info -f '{{.Driver}}' 2>/dev/null") == "overlay2"
+    assert ask(docker_node, "findmnt -n -o TARGET -T /var/lib/docker") == "/var/lib/docker", "it must be a volume"
+
+
+@pytest.mark.usefixtures("containers_go")
+def test_a_container_with_a_port_and_a_limit_is_back_after_docker_restarts(docker_node: Node, ask: Ask) -> None:
+    serve = r'while true; do printf "HTTP/1.0 200 OK\r\n\r\nhello\n" | nc -l -p 80 >/dev/null; done'
+    run = f"docker run -d --name web --restart always -m 64m -p 8401:80 lab/userland:1 /bin/sh -c '{serve}'"
+    ask(docker_node, run)
+    until(lambda: fetch(docker_node, 8401) == (200, "hello\n"), seconds=10)
+    assert ask(docker_node, "docker exec web cat /sys/fs/cgroup/memory/memory.limit_in_bytes") == str(64 * 1024**2)
+    started = ask(docker_node, "docker inspect -f '{{.State.StartedAt}}' web")
+
+    ask(docker_node, "timeout 30 systemctl restart docker")
+
+    until(lambda: fetch(docker_node, 8401) == (200, "hello\n"), seconds=10)
+    assert ask(docker_node, "docker inspect -f '{{.State.StartedAt}}' web") > started
+
+
+def test_the_images_stand_on_one_userland_that_a_host_keeps_once(docker_node: Node, ask: Ask) -> None:
+    tags = ("lab/userland:1", "lab/mariadb:10.11", "lab/registry:2.8.2", "lab/registry-web:0.1")
+    layers = [json.loads(ask(docker_node, f"docker inspect -f '{{{{json .RootFS.Layers}}}}' {tag}")) for tag in tags]
+
+    assert {found[0] for found in layers} == set(layers[0])
+
+
+@pytest.mark.usefixtures("containers_go")
+def test_mariadb_honours_the_variables_of_mysql_s_image_and_keeps_its_data(
+    docker_node: Node, lab: Lab, ask: Ask
+) -> None:
+    root, user = r"""ro\ot'pw"`x""", "te$t %;"
+    settings = {"ROOT_PASSWORD": root, "DATABASE": "Bucket_List", "USER": "test", "PASSWORD": user}
+    variables = "".join(f"MYSQL_{name}={value}\n" for name, value in settings.items())
+    ask(docker_node, f"umask 077; cat >/root/mysql.env <<'END'\n{variables}END")
+
+    def sql(name: str, password: str, statement: str) -> Output:
+        call = f"docker exec -e MYSQL_PWD={quote(password)} db mysql -N -h127.0.0.1 -u{name} -e {quote(statement)}"
+        return lab.exec(docker_node, call)
+
+    def run(extra: str) -> None:
+        ask(docker_node, f"docker run -d --name db -m 1024m -v /opt/db-test:/var/lib/mysql {extra} lab/mariadb:10.11")
+        until(lambda: sql("test", user, "SELECT 1").status == 0, seconds=60)
+
+    run("--env-file /root/mysql.env")
+    said = ask(docker_node, "docker logs db 2>&1; ps -eo args")
+    assert root not in said
+    assert user not in said
+    assert sql("test", user, "SHOW DATABASES").stdout.split() == ["Bucket_List", "information_schema"]
+    assert sql("root", root, "CREATE TABLE Bucket_List.wish (text TEXT)").status == 0
+    assert sql("test", user, "INSERT INTO Bucket_List.wish VALUES ('sleep')").status == 0
+    for wrong in ("", "test"):
+        assert "Access denied" in sql("root", wrong, "SELECT 1").stderr
+    assert ask(docker_node, "docker exec db ps -o user,args").splitlines()[1].split() == ["mysql", "mysqld"]
+
+    # Variables count where the data folder is empty, and only there.
+    ask(docker_node, "docker stop db && docker rm db")
+    run("")
+    assert sql("test", user, "SELECT text FROM Bucket_List.wish").stdout.split() == ["sleep"]
+
+
+@pytest.mark.usefixtures("containers_go")
+def test_mariadb_starts_a_setup_again_that_was_interrupted_and_none_without_a_password(
+    docker_node: Node, lab: Lab, ask: Ask
+) -> None:
+    refused = lab.exec(docker_node, "docker run --rm lab/mariadb:10.11")
+    assert refused.status == 1
+    assert "MYSQL_ROOT_PASSWORD is not set" in refused.stderr
+
+    ask(
+        docker_node, "mkdir -p /opt/half-test/mysql && touch /opt/half-test/.being-set-up /opt/half-test/mysql/user.frm"
+    )
+    run = "docker run -d --name half -v /opt/half-test:/var/lib/mysql"
+    ask(docker_node, f"{run} -e MYSQL_ROOT_PASSWORD=secret-7 lab/mariadb:10.11")
+    alive = "docker exec -e MYSQL_PWD=secret-7 half mysql -h127.0.0.1 -uroot -e 'SELECT 1'"
+    until(lambda: lab.exec(docker_node, alive).status == 0, seconds=60)
+    assert "an earlier setup was interrupted" in ask(docker_node, "docker logs half 2>&1")
+    assert lab.exec(docker_node, "test -e /opt/half-test/.being-set-up").status == 1
+
+
+@pytest.mark.usefixtures("containers_go")
+def test_the_registry_and_its_page_have_the_paths_ports_and_variables_of_theirs(docker_node: Node, ask: Ask) -> None:
+    ask(
+        docker_node,
+        "docker run -d --name registry -p 8600:5000 -v /opt/registry-test:/var/lib/registry "
+        "-e REGISTRY_STORAGE_DELETE_ENABLED=true lab/registry:2.8.2",
+    )
+    until(lambda: fetch(docker_node, 8600, "/v2/")[0] == 200, seconds=10)
+    ask(docker_node, "docker tag lab/userland:1 127.0.0.1:8600/userland:1 && docker push 127.0.0.1:8600/userland:1")
+    assert fetch(docker_node, 8600, "/v2/_catalog")[1] == '{"repositories":["userland"]}\n'
+    assert ask(docker_node, "ls /opt/registry-test/docker/registry/v2/repositories") == "userland"
+
+    manifests = "http://127.0.0.1:8600/v2/userland/manifests"
+    accept = "Accept: application/vnd.docker.distribution.manifest.v2+json"
+    head = ask(docker_node, f"curl -sI -H '{accept}' {manifests}/1 | tr -d '\\r' | tr A-Z a-z")
+    digest = re.search(r"^docker-content-digest: (\S+)$", head, re.MULTILINE)
+    assert digest
+    assert ask(docker_node, f"curl -s -o /dev/null -w '%{{http_code}}' -X DELETE {manifests}/{digest[1]}") == "202"
+    collected = ask(docker_node, "docker exec registry registry garbage-collect /etc/docker/registry/config.yml")
+    assert "0 blobs marked, 3 blobs and 0 manifests eligible for deletion" in collected
+
+    address = f"-e REGISTRY_HOST={docker_node.address} -e REGISTRY_PORT=8600"
+    ask(docker_node, f"docker run -d --name page -p 8400:8080 {address} lab/registry-web:0.1")
+    until(lambda: f"{docker_node.address}:8600" in fetch(docker_node, 8400)[1], seconds=10)
