@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import pandas as pd
 from IPython.display import display
@@ -27,10 +29,12 @@ from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql import checks, conditions, diagnosis, proof
 from runbook.services.mysql.app import data_host, mysql_app, preparation
 from runbook.services.mysql.checks import SYSTEM, Client, Placement
-from runbook.services.mysql.client import Account, Catalog, exec_script, read_catalog
+from runbook.services.mysql.client import Account, Catalog, Session, exec_script, read_catalog
 from runbook.services.mysql.host import Container, DataHost
 from runbook.site import HostParameters
 from runbook.views.tables import Table
+
+T = TypeVar("T")
 
 KILL = "kill-task"
 """The gate before a task is killed, to see it come back."""
@@ -112,7 +116,8 @@ class MySql(Chapter):
     def databases(self) -> Table:
         """6.4.1: `show databases`, as each client is shown them."""
         with self.section("6.4.1 databases", "show databases"):
-            clients, problem = self._asked()
+            answered, problem = self._answered(self._let_in)
+            clients = answered or {}
             names = list(dict.fromkeys(name for catalog in clients.values() for name in catalog.databases))
             rows = [
                 (name, *("✓" if name in catalog.databases else "–" for catalog in clients.values())) for name in names
@@ -123,9 +128,8 @@ class MySql(Chapter):
     def tables(self) -> Table:
         """6.4.1: `show tables` of the server's own database and of the parameters', as root is shown them."""
         with self.section("6.4.1 tables", "show tables"):
-            clients, problem = self._asked()
-            shown = next(iter(clients.values())).tables if clients else {}
-            rows = [(name, table) for name, tables in shown.items() for table in tables or ("(none)",)]
+            shown, problem = self._answered(lambda: self._from_here(self._place(), self._root).tables)
+            rows = [(name, table) for name, tables in (shown or {}).items() for table in tables or ("(none)",)]
             frame = pd.DataFrame(rows, columns=["database", "table"])
             return Table(frame, problem or f"show tables from {SYSTEM} and {self.site.mysql.database}")
 
@@ -183,57 +187,61 @@ class MySql(Chapter):
     def _place(self) -> Placement:
         return Placement.find(self.site)
 
-    def _clients(self) -> Mapping[str, Client]:
-        """What each client is shown. Raises NotReady where no task runs."""
-        place = self._place()
-        server = place.server(self.site)
-        schemas = SYSTEM, self.site.mysql.database
-
-        def here(account: Account) -> Catalog | RunbookError:
-            try:
-                with server.session(account) as session:
-                    return session.catalog(*schemas)
-            except RunbookError as error:
-                return error
-
-        def inside(account: Account) -> Catalog | RunbookError:
-            hosts = self.hosts().only(place.host)
-            try:
-                container = DataHost.ask(self.hosts()).of_task(place.task)
-                script = exec_script(container.id, self.site.mysql.container_port, account, schemas)
-                return read_catalog(hosts.run(script)[place.host], f"the client in container {container.short}")
-            except RunbookError as error:
-                return error
-
-        root, user = self._root, self._user
-        return {
-            "root, from here": Client("PyMySQL, from here", root.user, here(root)),
-            f"{user.user}, from here": Client("PyMySQL, from here", user.user, here(user)),
-            "root, in the container": Client(f"docker exec on {place.host}", root.user, inside(root)),
-        }
-
-    def _asked(self) -> tuple[Mapping[str, Catalog], str]:
-        """What the clients that are let in are shown, and why nobody is. In apply mode an error is raised."""
+    def _answered(self, ask: Callable[[], T]) -> tuple[T | None, str]:
+        """What `ask` gives, or None and why it gives nothing. Only in apply mode the error is raised."""
         try:
-            clients = self._clients()
+            return ask(), ""
         except RunbookError as error:
             if self.mode is Mode.APPLY:
                 raise
-            return {}, error.message
-        errors = [client.answer for client in clients.values() if isinstance(client.answer, RunbookError)]
-        if errors and self.mode is Mode.APPLY:
-            raise errors[0]
-        shown = {name: one.answer for name, one in clients.items() if isinstance(one.answer, Catalog)}
-        return shown, "; ".join(error.message for error in errors)
+            return None, error.message
+
+    @property
+    def _schemas(self) -> tuple[str, str]:
+        return SYSTEM, self.site.mysql.database
+
+    def _from_here(self, place: Placement, account: Account) -> Catalog:
+        with place.server(self.site).session(account) as session:
+            return session.catalog(*self._schemas)
+
+    def _inside(self, place: Placement, account: Account) -> Catalog:
+        container = DataHost.ask(self.hosts()).of_task(place.task)
+        script = exec_script(container.id, self.site.mysql.container_port, account, self._schemas)
+        output = self.hosts().only(place.host).run(script)[place.host]
+        return read_catalog(output, f"the client in container {container.short}")
+
+    def _clients(self) -> Mapping[str, Client]:
+        """What each client is shown, or the error that it met. Raises NotReady where no task runs."""
+        place, root, user = self._place(), self._root, self._user
+        ways: Mapping[str, tuple[str, Account, Callable[[Placement, Account], Catalog]]] = {
+            "root, from here": ("PyMySQL, from here", root, self._from_here),
+            f"{user.user}, from here": ("PyMySQL, from here", user, self._from_here),
+            "root, in the container": (f"docker exec on {place.host}", root, self._inside),
+        }
+        clients = {}
+        for name, (kind, account, ask) in ways.items():
+            answer: Catalog | RunbookError
+            try:
+                answer = ask(place, account)
+            except RunbookError as error:
+                answer = error
+            clients[name] = Client(kind, account.user, answer)
+        return clients
+
+    def _let_in(self) -> Mapping[str, Catalog]:
+        """What the clients are shown. Raises what the first met that is not let in."""
+        shown = {}
+        for name, client in self._clients().items():
+            if isinstance(client.answer, RunbookError):
+                raise client.answer
+            shown[name] = client.answer
+        return shown
 
     def _connection(self) -> Table:
         mysql = self.site.mysql
-        try:
-            place = self._place()
-        except RunbookError as error:
-            if self.mode is Mode.APPLY:
-                raise
-            return Table(pd.DataFrame(columns=["for", "value", "note"]), error.message)
+        place, problem = self._answered(self._place)
+        if place is None:
+            return Table(pd.DataFrame(columns=["for", "value", "note"]), problem)
         open_ports = self.site.open_ports
         within = place.port in open_ports
         rows = [
@@ -259,12 +267,14 @@ class MySql(Chapter):
 
     def _earlier_proofs(self) -> Table:
         """The rows that earlier rollouts wrote. Nothing is written."""
-        nothing = f"mode {self.mode}: nothing is written, and nothing killed"
-        try:
-            with self._place().server(self.site).session(self._user, self.site.mysql.database) as session:
-                return Table(proof.frame(proof.read(session)), f"{nothing}. Rows of earlier rollouts:")
-        except RunbookError as error:
-            return Table(proof.frame(()), f"{nothing}. {error.message}")
+
+        def read() -> list[proof.Proof]:
+            with self._session(self._place()) as session:
+                return proof.read(session)
+
+        proofs, problem = self._answered(read)
+        caption = f"mode {self.mode}: nothing is written, and nothing killed. {problem or 'Rows of earlier rollouts:'}"
+        return Table(proof.frame(proofs or ()), caption)
 
     def _skipped(self, place: Placement) -> ApplyResult:
         summary = f"the gate '{KILL}' was not opened: nothing was written, and nothing killed"
@@ -274,49 +284,41 @@ class MySql(Chapter):
 
     def _drill(self, place: Placement, container: Container) -> CheckResult:
         """Write, kill, and read what was written from the server that comes back."""
-        database = self.site.mysql.database
-        with place.server(self.site).session(self._user, database) as session:
+        with self._session(place) as session:
             written = proof.write(session, self.folder.name, place.task)
-        killed = datetime.now(UTC)
         began = time.monotonic()
+        told = f"docker kill {container.short} on {place.host} at {datetime.now(UTC):%H:%M:%S} UTC"
         output = self.hosts().only(place.host).run(f"docker kill {quote(container.id)}")[place.host]
         if output.error is not None:
-            raise output.error
-        told = f"container {container.short} was killed at {killed:%H:%M:%S} UTC"
-        before = ("before", place.task, f"{place.host}:{place.port}", container.short, str(written.written))
+            told += f" (whether it was done is not known: {output.error.message})"
+        before = proof.Serving(place.task, f"{place.host}:{place.port}", container.short)
 
         def probe() -> Evidence:
-            if not output.ok:
-                return Evidence(False, f"docker kill failed: {output.stderr.strip()}", hopeless=True)
+            if output.error is None and not output.ok:
+                return Evidence(False, f"{told} failed: {output.stderr.strip()}", hopeless=True)
             now = self._place()
             if now.task == place.task:
                 return Evidence(False, f"{told}; Marathon has started no other task yet", remedy="see 6.4 diagnosis")
-            with now.server(self.site).session(self._user, database) as session:
-                found = next((one for one in proof.read(session) if one.record == written.record), None)
-            after = ("after", now.task, f"{now.host}:{now.port}", DataHost.ask(self.hosts()).of_task(now.task).short)
-            rows = [before, (*after, str(found.written) if found else "✗ not there")]
-            table = pd.DataFrame(rows, columns=["", "task", "at", "container", "row of this rollout, written (UTC)"])
-            if found != written:
-                return Evidence(
-                    False, f"{told}; the row is not there any more", table, "see mysql.volume", hopeless=True
-                )
-            text = f"{told}; after {time.monotonic() - began:.0f} s {now.task} serves at {now.host}:{now.port}"
-            return Evidence(True, f"{text}, and the row is there", table)
+            with self._session(now) as session:
+                found = proof.read(session)
+            there = DataHost.ask(self.hosts()).of_task(now.task)
+            after = proof.Serving(now.task, f"{now.host}:{now.port}", there.short)
+            return proof.outlived(f"{told}; {time.monotonic() - began:.0f} s later", written, before, after, found)
 
         return check("a row outlives the container that it was written in", probe, deadline=COMES_BACK, interval=1.0)
+
+    @contextmanager
+    def _session(self, place: Placement) -> Iterator[Session]:
+        """A connection to the parameters' database, as its user."""
+        with place.server(self.site).session(self._user, self.site.mysql.database) as session:
+            yield session
 
     def _found(self) -> list[Finding]:
         try:
             place = self._place()
         except RunbookError as error:
-            return [
-                *self._explained(),
-                *diagnosis.of_containers(self.hosts()),
-                diagnosis.of_error(self._host.name, error),
-            ]
-        found: list[Finding] = []
-        if place.state != "healthy":  # else what failed before is over
-            found += [*self._explained(), *diagnosis.of_containers(self.hosts())]
+            return self._why_not() or [diagnosis.of_error(self._host.name, error)]
+        found = [] if place.state == "healthy" else self._why_not()  # what failed before it was healthy is over
         for account, database in ((self._root, None), (self._user, self.site.mysql.database)):
             try:
                 with place.server(self.site).session(account, database):
@@ -325,16 +327,18 @@ class MySql(Chapter):
                 found.append(diagnosis.of_error(place.host, error))
         return found
 
-    def _explained(self) -> list[Finding]:
-        """What Marathon and Mesos tell of the app, with hosts' names; nothing where they do not answer."""
+    def _why_not(self) -> list[Finding]:
+        """Why no healthy task runs: by Marathon and Mesos, and by the container that ended last."""
         names = {host.address: host.name for host in self.site.hosts}
         try:
             with marathon_of(self.site) as marathon:
                 app, queue = marathon.find(self.site.mysql.app), marathon.queue()
             if app is None:
-                return []
+                name = app_id(self.site.mysql.app)
+                return [Finding("", "it is not deployed", f"Marathon has no app {name}", "deploy it (6.2)")]
             with masters_of(self.site) as masters:
-                slaves = slaves_table(masters.state())
+                explained = explain(app, queue, slaves_table(masters.state()))
         except ServiceError as error:
             return [diagnosis.of_error("", error)]
-        return [replace(one, host=names.get(one.host, one.host)) for one in explain(app, queue, slaves)]
+        found = [replace(one, host=names.get(one.host, one.host)) for one in explained]
+        return [*found, *diagnosis.of_containers(self.hosts())]

@@ -33,6 +33,9 @@ from runbook.site import MYSQL_DOES_NOT_START, Site
 COMFORTABLE = 512
 """MB from which on the server's defaults (a buffer pool of 128 MB, the performance schema, its threads) have room."""
 
+MAY_HEAL = frozenset({"port on the host", "slave", "runs Docker tasks"})
+"""What may become well by waiting: a slave that was just restarted registers again, and a task ends."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -112,7 +115,8 @@ def evidence(site: Site, seen: Seen) -> Evidence:
     unknown = [one for one in conditions if one.state is State.UNKNOWN]
     if wrong:
         text = "; ".join(f"{one.name}: {one.found}" for one in wrong)
-        return Evidence(False, text, table, "; ".join(dict.fromkeys(one.remedy for one in wrong)))
+        remedy = "; ".join(dict.fromkeys(one.remedy for one in wrong))
+        return Evidence(False, text, table, remedy, hopeless=any(one.name not in MAY_HEAL for one in wrong))
     if unknown:
         why = "; ".join(map(_briefly, seen.unknown))
         text = f"not known yet: {', '.join(one.name for one in unknown)} ({why or 'nobody tells'})"

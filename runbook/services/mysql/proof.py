@@ -13,6 +13,7 @@ from datetime import datetime
 import pandas as pd
 
 from runbook.errors import NotFound
+from runbook.remote.checks import Evidence
 from runbook.services.mysql.client import Session
 
 TABLE = "runbook_proof"
@@ -32,6 +33,15 @@ class Proof:
     record: str
     written: datetime
     task: str
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Who served at one moment: the task, its `host:port`, and its container."""
+
+    task: str
+    at: str
+    container: str
 
 
 def write(session: Session, record: str, task: str) -> Proof:
@@ -54,3 +64,19 @@ def frame(proofs: Iterable[Proof]) -> pd.DataFrame:
     """The rows as a table."""
     rows = [(proof.record, f"{proof.written:%Y-%m-%d %H:%M:%S}", proof.task) for proof in proofs]
     return pd.DataFrame(rows, columns=["record", "written (UTC)", "task that served then"])
+
+
+def outlived(told: str, written: Proof, before: Serving, after: Serving, found: Iterable[Proof]) -> Evidence:
+    """Whether a row that was written before a kill is there after it, as it was. `told` is what was done, and when."""
+    there = next((proof for proof in found if proof.record == written.record), None)
+    rows = [
+        ("before", before.task, before.at, before.container, str(written.written)),
+        ("after", after.task, after.at, after.container, str(there.written) if there else "✗ not there"),
+    ]
+    table = pd.DataFrame(rows, columns=["", "task", "at", "container", "row of this rollout, written (UTC)"])
+    if there != written:
+        text = f"{told} {after.task} serves at {after.at}, and the row is not there as it was written"
+        return Evidence(
+            False, text, table, "see that mysql.volume is what the container has at its data", hopeless=True
+        )
+    return Evidence(True, f"{told} {after.task} serves at {after.at}, and the row is there", table)
