@@ -15,6 +15,7 @@ console is measured as well: 100 repositories from the middle of the catalog.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,21 +115,22 @@ def main() -> None:
             measured = [
                 ("catalog", "runbook", best(lambda: list(client.repositories()), names)),
                 ("catalog", "requests, pages of 100", best(lambda: plain_catalog(url), names)),
-                ("catalog", "curl, the same pages", best(lambda: curl_catalog(url, names), names)),
                 ("tags", "runbook", best(lambda: client.each(client.tags, names), tags)),
                 ("tags", "requests, one after another", best(lambda: plain_tags(url, names), tags)),
-                ("tags", f"curl, {CONNECTIONS} at once", best(lambda: curl_tags(url, names), count)),
-                (
-                    "a page",
-                    "runbook",
-                    best(lambda: client.page(100, names[count // 2])[0], names[count // 2 + 1 :][:100]),
-                ),
             ]
+            if shutil.which("curl"):
+                measured += [
+                    ("catalog", "curl, the same pages", best(lambda: curl_catalog(url, names), names)),
+                    ("tags", f"curl, {CONNECTIONS} at once", best(lambda: curl_tags(url, names), count)),
+                ]
+            middle = count // 2
+            page = names[middle + 1 :][:100]
+            measured.append(("a page", "runbook", best(lambda: client.page(100, names[middle])[0], page)))
     own = {what: seconds for what, by, seconds in measured if by == "runbook"}
     shown = Table(title=f"{count} repositories, {len(TAGS)} tags each")
     for column in ("what", "by", "seconds", "÷ runbook"):
         shown.add_column(column, justify="left" if column in ("what", "by") else "right")
-    for what, by, seconds in measured:
+    for what, by, seconds in sorted(measured, key=lambda row: list(own).index(row[0])):
         shown.add_row(what, by, f"{seconds:.3f}", f"{seconds / own[what]:.2f}")
     Console().print(shown)
 
