@@ -94,9 +94,9 @@ class MarathonChapter(Chapter):
                 return self._applied(
                     lambda: self.members.rolling(
                         self._start_steps,
-                        before=lambda host: Instances.ask(self.site).can_spare(host.name),
-                        until=lambda host: Instances.ask(self.site).is_back(host.name),
-                        order=lambda hosts: Instances.ask(self.site).order(hosts),
+                        before=lambda host: self._instances().can_spare(host.name),
+                        until=lambda host: self._instances().is_back(host.name),
+                        order=lambda hosts: self._instances().order(hosts),
                         name="service marathon start",
                         patience=90.0,
                     )
@@ -107,14 +107,14 @@ class MarathonChapter(Chapter):
     def one_leader(self) -> CheckResult:
         """4.2, check: one instance leads: by ZooKeeper, by every answer, and by its own word."""
         with self.section("4.2 leader", "One instance leads"):
-            return self._check("one instance leads", lambda: Instances.ask(self.site).led(), deadline=90.0)
+            return self._check("one instance leads", lambda: self._instances().led(), deadline=90.0)
 
     def every_instance(self) -> CheckResult:
         """4.2, check: every instance answers, stands for election once, and names the same leader."""
         with self.section("4.2 instances", "Every instance answers"):
             return self._check(
                 "every instance answers and names the leader",
-                lambda: Instances.ask(self.site).complete(),
+                lambda: self._instances().complete(),
                 deadline=90.0,
             )
 
@@ -122,7 +122,7 @@ class MarathonChapter(Chapter):
         """4.2: what comes through every instance, at this moment."""
         with self.section("4.2 state", "The instances"):
             try:
-                return Instances.ask(self.site).table()
+                return self._instances().table()
             except ServiceError as error:
                 return self._unknown(error)
 
@@ -149,7 +149,7 @@ class MarathonChapter(Chapter):
     def kept(self) -> CheckResult:
         """4.2, check: nothing that Marathon keeps in ZooKeeper comes near the limit on a znode."""
         with self.section("4.2 store", "What Marathon keeps in ZooKeeper"):
-            return self._check("no znode of Marathon is too large", lambda: Kept.ask(self.site).bearable(), deadline=10)
+            return self._check("no znode of Marathon is too large", self._bearable, deadline=10)
 
     # 4.3
 
@@ -243,9 +243,9 @@ class MarathonChapter(Chapter):
                     self.hosts().approval.ask(KILL, question, evidence)
                 except GateRefused as refused:
                     return self._skipped(name, f"the gate '{KILL}' was not opened: {refused.remedy}")
-                recovery = Recovery(app["id"], victim.task, tuple(app["tasks"]), names)
                 pid = victim.crash(self.hosts())
-                claim = f"Marathon replaces {victim.task}, whose process {pid} on {victim.host} was killed"
+                recovery = Recovery(app["id"], victim, pid, tuple(app["tasks"]), names)
+                claim = f"a task of {app['id']} that crashes comes back"
                 return self._check(claim, lambda: recovery.watch(marathon), deadline=120.0)
 
     def lost_hosts(self) -> CheckResult:
@@ -264,6 +264,16 @@ class MarathonChapter(Chapter):
             )
 
     # the parts
+
+    def _instances(self) -> Instances:
+        """The instances as they are. A plan does not ask ZooKeeper where none answers: there may be none yet."""
+        return Instances.ask(self.site, ask_zookeeper=self.mode is not Mode.PLAN)
+
+    def _bearable(self) -> Evidence:
+        if self.mode is Mode.PLAN:
+            with marathon_of(self.site) as marathon:
+                marathon.info()  # raises where there is nobody yet, and so nothing kept
+        return Kept.ask(self.site).bearable()
 
     def _start_steps(self, host: HostParameters) -> Sequence[Step]:
         # A plan must foresee the files and the start of a package that is not there yet.

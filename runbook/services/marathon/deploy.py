@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from runbook.errors import (
+    AppLocked,
     ApplyFailed,
     ConnectionCut,
     DeploymentFailed,
@@ -38,8 +39,10 @@ from runbook.services.http import Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition
 from runbook.services.marathon.client import Change, Marathon
 from runbook.services.marathon.deployments import Progress, follow
+from runbook.services.marathon.diagnose import explained_lock
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.checks import masters_of
+from runbook.services.mesos.steps import plural
 from runbook.services.mesos.tables import slaves_table
 from runbook.site import Site
 
@@ -142,10 +145,10 @@ def delete(
         if (change := compared(marathon)).outcome == "unchanged":
             return change
         tasks = _at_hosts(site, tasks_table(marathon.tasks(name)))[["task", "host", "ports", "state"]]
-        approval.ask(DELETE, f"{DELETE}: end {name} with its {len(tasks)} tasks", tasks)
+        approval.ask(DELETE, f"{DELETE}: end {name} with its {plural(len(tasks), 'task')}", tasks)
         return marathon.delete(name, force=force)
 
-    return _Work(f"app {name}", compare=compared, act=approved, unseen=Change(name, "deleted")).done(
+    return _Work(f"app {name}", compare=compared, act=approved, unseen=Change(name, "deleted"), stays=False).done(
         site, mode, deadline
     )
 
@@ -180,7 +183,8 @@ def _at_hosts(site: Site, tasks: pd.DataFrame) -> pd.DataFrame:
 class _Work:
     """One row to be: how to find out what differs, how to change it, and what is shown where nobody can tell.
 
-    `unseen` is the change that is due where Marathon does not answer; `whole` the diff of a creation.
+    `unseen` is the change that is due where Marathon does not answer; `whole` the diff of a creation; `stays` says
+    whether there is to be an app in the end, whose instances are waited for though nothing differs.
     """
 
     label: str
@@ -188,6 +192,7 @@ class _Work:
     act: Callable[[Marathon], Change]
     unseen: Change
     whole: str = ""
+    stays: bool = True
 
     def done(self, site: Site, mode: Mode, deadline: float) -> ApplyResult:
         """Do it, or only look, and tell the journal how it ended."""
@@ -205,6 +210,10 @@ class _Work:
             except GateRefused as refused:
                 refused.result = end(Status.SKIPPED, f"the gate '{DELETE}' was not opened")
                 raise
+            except AppLocked as locked:
+                explained = explained_lock(marathon, locked, lambda: _slaves(site))
+                end(Status.FAILED, str(explained))
+                raise explained from locked
             except ServiceError as error:
                 silent = isinstance(error, UNANSWERED)
                 if silent and mode is Mode.PLAN:
@@ -218,6 +227,8 @@ class _Work:
             differs = change.outcome != "unchanged"
             if mode is not Mode.APPLY:
                 return end(Status.WOULD_CHANGE if differs else Status.OK, summary, diff)
+            if not (differs or self.stays):
+                return end(Status.OK)
             try:
                 for progress in follow(marathon, change, deadline=deadline, slaves=lambda: _slaves(site)):
                     self._tell(progress)

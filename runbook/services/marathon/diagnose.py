@@ -9,7 +9,8 @@ ZooKeeper's Administrator's Guide (jute.maxbuffer); scallop.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pandas as pd
@@ -123,10 +124,13 @@ def lock_findings(marathon: Marathon, deployments: Iterable[str], slaves: pd.Dat
     return Findings("the lock", tuple(found))
 
 
-def explained_lock(marathon: Marathon, locked: AppLocked, slaves: pd.DataFrame | None = None) -> AppLocked:
-    """The same error, which also says what the deployments do that are in the way."""
+def explained_lock(marathon: Marathon, locked: AppLocked, slaves: Callable[[], pd.DataFrame]) -> AppLocked:
+    """The same error, which also says what the deployments do that are in the way, as far as it can be found out."""
+    table: pd.DataFrame | None = None
+    with suppress(ServiceError):
+        table = slaves()
     try:
-        findings = lock_findings(marathon, locked.deployments, slaves)
+        findings = lock_findings(marathon, locked.deployments, table)
     except ServiceError:
         return locked
     if not findings:

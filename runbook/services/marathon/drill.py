@@ -94,31 +94,32 @@ class Recovery:
     """How an app stood before one of its tasks crashed, and what is to be seen after it."""
 
     app: str
-    crashed: str
+    victim: Victim
+    pid: int
     before: tuple[Task, ...]
     names: Mapping[str, str]
+    """Host names by address."""
 
     def watch(self, marathon: Marathon) -> Evidence:
         """Whether Marathon has put the task back: it is gone, and as many tasks run as before. Raises ServiceError."""
         app = marathon.app(self.app)
         now = app["tasks"]
+        crashed, host = self.victim.task, self.victim.host
         new = [task for task in now if task["id"] not in {one["id"] for one in self.before}]
         running = [task for task in now if task_state(task) != "staging"]
-        gone = self.crashed not in {task["id"] for task in now}
-        holds = gone and bool(new) and len(running) == len(now) >= len(self.before)
+        gone = crashed not in {task["id"] for task in now}
         failure = app.get("lastTaskFailure") or {}
-        said = f" ({failure['state']}: {failure.get('message')})" if failure.get("taskId") == self.crashed else ""
-        if holds:
-            told = ", ".join(f"{task['id']} on {self._place(task)}" for task in new)
-            text = (
-                f"{self.crashed} ended{said}; Marathon started {told}: {len(running)} of {len(self.before)} run again"
-            )
-        elif gone:
-            text = f"{self.crashed} ended{said}; {len(running)} of {len(self.before)} run"
-        else:
-            text = f"Marathon still counts {self.crashed} as running"
+        said = [f"process {self.pid} of {crashed} on {host} was killed"]
+        if not gone:
+            said.append("Marathon still counts it as running")
+        elif failure.get("taskId") == crashed:
+            said.append(f"it ended ({failure['state']}: {failure.get('message')})")
+        if new:
+            said.append("Marathon started " + ", ".join(f"{task['id']} on {self._place(task)}" for task in new))
+        said.append(f"{len(running)} of {len(self.before)} run")
+        holds = gone and bool(new) and len(running) == len(now) >= len(self.before)
         remedy = "see the queue for why it is not started: the delay after failures grows with each"
-        return Evidence(holds, text, self.table(now), None if holds else remedy)
+        return Evidence(holds, "; ".join(said), self.table(now), None if holds else remedy)
 
     def table(self, now: list[Task]) -> pd.DataFrame:
         """A row a task, before and after."""
@@ -129,7 +130,7 @@ class Recovery:
                 name,
                 self._place(task),
                 task_state(before[name]) if name in before else "",
-                task_state(after[name]) if name in after else "✗ crashed" if name == self.crashed else "– gone",
+                task_state(after[name]) if name in after else "✗ crashed" if name == self.victim.task else "– gone",
             )
             for name, task in (before | after).items()
         ]

@@ -71,10 +71,16 @@ class Instances:
     members: tuple[Member, ...]
 
     @classmethod
-    def ask(cls, site: Site) -> Instances:
-        """Ask every instance and ZooKeeper. Raises ServiceError where ZooKeeper does not tell."""
+    def ask(cls, site: Site, *, ask_zookeeper: bool = True) -> Instances:
+        """Ask every instance and ZooKeeper. Raises ServiceError where ZooKeeper does not tell.
+
+        Without `ask_zookeeper` it is asked only where some instance answers: it may not be there either, which takes
+        ten seconds to find out.
+        """
         with marathon_of(site) as marathon:
-            return cls({view.name: view for view in marathon.views()}, members_of(site))
+            views = {view.name: view for view in marathon.views()}
+        answered = any(view.problem is None for view in views.values())
+        return cls(views, members_of(site) if answered or ask_zookeeper else ())
 
     @property
     def answering(self) -> dict[str, InstanceView]:
@@ -162,13 +168,13 @@ class Instances:
 
     def _of_leader(self) -> Iterator[Finding]:
         answering, elected = self.answering, self.elected
-        if elected is None:
-            remedy = "start the instances; see that /etc/marathon/conf/zk names this ZooKeeper and its path"
-            yield Finding("", "no instance stands for election", "/marathon/leader has no member", remedy)
         if not answering:
             evidence = "; ".join(f"{name}: {view.problem}" for name, view in self.views.items())
             yield Finding("", "no instance answers", evidence, self._silent(elected))
             return
+        if elected is None:
+            remedy = "see that /etc/marathon/conf/zk names this ZooKeeper and its path, the same on every host"
+            yield Finding("", "no instance stands for election", "/marathon/leader has no member", remedy)
         named: dict[str | None, list[str]] = {}
         for name, view in answering.items():
             named.setdefault(view.leader, []).append(name)

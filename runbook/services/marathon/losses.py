@@ -73,7 +73,7 @@ class Losses:
         for host in registrations.addresses:
             entry = registrations.entries.get(host)
             if entry is None:
-                lost[host] = "no slave of it is registered"
+                lost[host] = "no slave of it is registered with Mesos' leader"
             elif not entry["active"]:
                 lost[host] = f"its slave {entry['id']} does not answer: Mesos gives it up after 75 s"
             elif host in silent:
@@ -94,11 +94,13 @@ class Losses:
         told = []
         for host, how in self.hosts.items():
             mine = [loss for loss in self.tasks if loss.host == host]
-            moved = sum(loss.replacement is not None for loss in mine)
-            tasks = f"{len(mine)} tasks were there, {moved} of them run elsewhere" if mine else "no task was there"
+            moved, counted = sum(loss.replacement is not None for loss in mine), sum(loss.at is None for loss in mine)
+            tasks = f"{_tasks_were(len(mine))} there, {moved} replaced elsewhere" if mine else "no task was there"
+            tasks += f", {counted} not given up by Mesos yet" if counted else ""
             told.append(f"{host} is lost ({how}): {tasks}")
         remedy = (
             "start the host, or see why its slave does not run (3.2); what Marathon started elsewhere stays there. "
+            "Mesos gives a silent slave up after 75 s, a leader elected since after 10 min (slave_reregister_timeout). "
             "A host that is gone for good: take it out of the parameters"
         )
         return Evidence(False, "; ".join(told), self.table(), remedy)
@@ -109,7 +111,7 @@ class Losses:
 
     def _row(self, loss: Loss) -> tuple[str, ...]:
         if loss.at is None:
-            since, now = "", "– still counted there: replaced once Mesos gives its slave up"
+            since, now = "", "– counted there still"
         else:
             since, now = f"{datetime.fromtimestamp(loss.at, UTC):%Y-%m-%d %H:%M:%S}", "– waits for a place"
         there = loss.replacement
@@ -118,6 +120,10 @@ class Losses:
         ports = ", ".join(map(str, there.get("ports") or ()))
         place = f"{self.names.get(str(there['host']), str(there['host']))}:{ports} ({task_state(there)})"
         return loss.app, loss.task, loss.host, since, place, str(there["id"])
+
+
+def _tasks_were(count: int) -> str:
+    return "1 task was" if count == 1 else f"{count} tasks were"
 
 
 def _lost_tasks(
