@@ -82,6 +82,9 @@ def test_a_restart_of_the_service_is_gated_where_containers_run() -> None:
     assert change is not None
     assert (change.summary, change.gate) == ("restart", RESTART)
     assert change.consequence.startswith("the restart ends 2 containers: mysql")
+    survived = step.plan(newer + RUNNING + "live_restore=true\n")
+    assert survived is not None
+    assert survived.gate is None
     idle = step.plan(newer)
     assert idle is not None
     assert idle.gate is None

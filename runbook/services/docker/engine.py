@@ -1,8 +1,8 @@
 """A host's Docker engine: its package, its service, its unit, and what it says of itself (document 5.1 and 5.2).
 
-A restart of Docker ends every container of the host (`live-restore` begins with 1.12, and is off by default), and so
-does another version of the package, whose scriptlet restarts it. Both are therefore behind the gate `restart-docker`,
-which lists the containers, and are done on one host at a time where containers run.
+A restart of Docker ends every container of the host (but for `live-restore`, from 1.12 on, which is off by default),
+and so does another version of the package, whose scriptlet restarts it. Both are therefore behind the gate
+`restart-docker`, which lists the containers, and are done on one host at a time where containers run.
 
 Sources: docker-engine.spec of Docker 1.11 (the scriptlets); rpm(8), 'Verify options'; systemd.unit(5) (drop-ins).
 """
@@ -34,6 +34,7 @@ RESTART = "restart-docker"
 _RUNNING = """\
 if command -v docker >/dev/null 2>&1; then
   timeout 30 docker ps --format '{{.Names}} ({{.Image}})' 2>/dev/null | sed 's/^/container=/'
+  timeout 30 docker info 2>/dev/null | sed -n 's/^ *Live Restore Enabled: /live_restore=/p'
 fi
 """
 
@@ -65,7 +66,7 @@ class DockerPackage(Package):
 
 @dataclass(frozen=True)
 class DockerService(Daemon):
-    """Docker's service, enabled and running. A restart of it, or a stop, is behind the gate where containers run.
+    """Docker's service, enabled and running. A restart of it, or a stop, is behind the gate where that ends containers.
 
     It is restarted where it started before its package was installed, or before a file of `restart_if_newer` was
     changed, which is the packaged unit. (/etc/docker/daemon.json is chapter 7's: Docker can take that over as it runs.)
@@ -79,8 +80,13 @@ class DockerService(Daemon):
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         change = super().plan(state, pending)
-        hurts = change is not None and {"restart", "stop"} & set(change.actions) and values(state, "container")
-        return _gated(change, state, "the restart ends") if change and hurts else change
+        if (
+            change is None
+            or not {"restart", "stop"} & set(change.actions)
+            or values(state, "live_restore") == ("true",)
+        ):
+            return change
+        return _gated(change, state, "the restart ends")
 
 
 def install(site: Site) -> Step:
