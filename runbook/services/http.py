@@ -32,7 +32,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
+from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3 import HTTPHeaderDict
 
 from runbook.errors import (
@@ -160,7 +160,7 @@ class Endpoint:
         self.url = redact_url(url).rstrip("/")
         self.name = name
         self.timeouts = timeouts or Timeouts()
-        self._auth = auth
+        self._auth = basic_auth(*auth) if isinstance(auth, tuple) else auth
         self._session = _Session()
         self._session.trust_env = False
         self._session.verify = verify
@@ -406,6 +406,11 @@ class Endpoint:
             f"{who}: the connection ended within the exchange: {reason}",
             "the process died or restarted while it answered: see its log, then ask again",
         )
+
+
+def basic_auth(user: str, password: str) -> HTTPBasicAuth:
+    """User and password in UTF-8 (RFC 7617); requests would take them for ISO-8859-1."""
+    return HTTPBasicAuth(user.encode(), password.encode())
 
 
 def redact_url(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import socket
 from collections.abc import Iterable, Iterator
@@ -428,3 +429,10 @@ def test_a_download_from_elsewhere_is_not_shown_credentials() -> None:
             pass
     assert [request.headers.get("authorization") for request in server.requests] == ["Bearer token"] * 2
     assert [request.headers.get("authorization") for request in there.requests] == [None]
+
+
+def test_a_password_of_any_script_is_sent_in_utf_8() -> None:
+    with serving(answer(200)) as server, Endpoint(server.url, auth=("操作员", "密码€")) as endpoint:
+        endpoint.get("/")
+    sent = server.requests[0].headers["authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == "操作员:密码€"

@@ -26,7 +26,7 @@ from requests.auth import AuthBase
 from runbook import secrets
 from runbook.errors import CredentialsRefused, SecretError, ServiceError, UnexpectedAnswer
 from runbook.secrets import Secret
-from runbook.services.http import Answer, Endpoint, Timeouts
+from runbook.services.http import Answer, Endpoint, Timeouts, basic_auth
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 7230
 _LIFETIME = 60.0  # seconds of a token that does not say how long it lives
@@ -107,7 +107,7 @@ class RegistryAuth(AuthBase):
             if source is not None:
                 request.headers["Authorization"] = f"Bearer {self._token(source).reveal()}"
             elif self._basic and (pair := self._pair(self.registry)) is not None:
-                request.headers["Authorization"] = requests.auth._basic_auth_str(*pair)
+                request = basic_auth(*pair)(request)
         return request
 
     def meet(self, refusal: Answer, method: str, since: float) -> None:

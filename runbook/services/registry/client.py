@@ -33,6 +33,7 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 from requests.utils import parse_header_links
 
 from runbook.errors import (
+    AccessDenied,
     CertificateRefused,
     DigestMismatch,
     ManifestUnknown,
@@ -73,7 +74,7 @@ class RegistryFacts:
     """What a registry tells of itself. `limits_pages`: it refuses pages of any size, as 2.8.2 and later do."""
 
     api: str | None
-    limits_pages: bool
+    limits_pages: bool | None  # None: it does not give its catalog to this user
 
 
 class Registry:
@@ -150,11 +151,13 @@ class Registry:
         """What it tells of itself, asked once. No registry tells its version; what it does gives a hint."""
         if self._facts is None:
             api = self._get("/v2/").headers.get("docker-distribution-api-version")
+            limits: bool | None = False
             try:
                 self._get("/v2/_catalog", params={"n": PAGE + 1})
-                limits = False
             except RequestMalformed:
                 limits = True
+            except AccessDenied:
+                limits = None
             self._facts = RegistryFacts(api, limits)
         return self._facts
 
@@ -162,7 +165,7 @@ class Registry:
     def is_old(self) -> bool:
         """Whether it gives catalog pages of any size, as those before 2.8.2 (2023) do: a request can exhaust their
         memory (CVE-2023-2253)."""
-        return not self.facts().limits_pages
+        return self.facts().limits_pages is False
 
     # what it holds
 
@@ -438,7 +441,8 @@ class Registry:
             return False
         if _json(answer):  # names its reason
             return False
-        return self.endpoint.get("/v1/_ping", expect=range(100, 600)).status == 200
+        ping = self.endpoint.get("/v1/_ping", expect=range(100, 600))
+        return ping.status == 200 and _json(ping) is not None
 
     def _pages(self, path: str) -> Iterator[Answer]:
         """An answer and all that it continues in, by their links."""
@@ -463,7 +467,8 @@ class Registry:
     def _own_path(self, answer: Answer, location: str) -> str:
         """The path below this registry's URL that an answer refers to. Raises UnexpectedAnswer for another place."""
         base, target = urlsplit(self.endpoint.url), urlsplit(urljoin(answer.url, location))
-        if (target.scheme, target.netloc) != (base.scheme, base.netloc) or not target.path.startswith(base.path):
+        same = (target.scheme, target.netloc) == (base.scheme, base.netloc)
+        if not same or not target.path.startswith(f"{base.path}/"):
             raise UnexpectedAnswer(
                 f"{answer.url} refers to {location}, which is another place",
                 "what stands before the registry must pass on Host and X-Forwarded-Proto",
