@@ -88,18 +88,16 @@ case "$1 $2" in
   "version "*) exit 0;;
   "inspect --type") case $3 in
     image) echo sha256:1;;
-    container) case $6 in
-      771b*) printf '%s' "$RUNNING";;
-      *) exit 1;;
-    esac;;
+    container) shift 5; for id; do case $id in 771b*) printf '%s' "$RUNNING";; *) exit 1;; esac; done;;
   esac;;
-  "ps -aq") echo 771b0ba79c3d0000; echo gone;;
+  "ps -aq") printf '%s\n' $IDS;;
 esac
 """
 
 
+@pytest.mark.parametrize("ids", ["771b0ba79c3d0000", "771b0ba79c3d0000 removed-meanwhile"])
 @pytest.mark.parametrize("shell", PRESENT)
-def test_the_probe_lets_no_password_leave_the_host(tmp_path: Path, shell: str) -> None:
+def test_the_probe_lets_no_password_leave_the_host(tmp_path: Path, shell: str, ids: str) -> None:
     docker = tmp_path / "bin" / "docker"
     docker.parent.mkdir()
     docker.write_text(DOCKER)
@@ -107,6 +105,7 @@ def test_the_probe_lets_no_password_leave_the_host(tmp_path: Path, shell: str) -
     (tmp_path / "data" / "mysql").mkdir(parents=True)
     environment = {
         "PATH": f"{docker.parent}:/usr/bin:/bin",
+        "IDS": ids,
         "RUNNING": RUNNING + "env=MYSQL_ROOT_PASSWORD=heron-under-ice\nenv=MYSQL_PASSWORD=otter-over-sand\n",
     }
     host = LocalHost(shell, tmp_path / "state", environment=environment)

@@ -142,10 +142,12 @@ else echo folder=empty
 fi
 if [ -d "$d"/{database} ]; then echo database=yes; else echo database=no; fi
 [ $docker = yes ] || exit 0
-for id in $(docker ps -aq --no-trunc 2>/dev/null); do
-  docker inspect --type container -f {template} "$id" 2>/dev/null |
-    grep -E '^(container|port|volume)=|^env=(MESOS_TASK_ID|MARATHON_APP_ID)='
-done
+ids=$(docker ps -aq --no-trunc 2>/dev/null)
+[ -n "$ids" ] || exit 0
+look() {{ docker inspect --type container -f {template} "$@" 2>/dev/null; }}
+# all at once, unless one was removed in between: then one by one
+all=$(look $ids) || all=$(for id in $ids; do look "$id"; done)
+printf '%s\n' "$all" | grep -E '^(container|port|volume)=|^env=(MESOS_TASK_ID|MARATHON_APP_ID)='
 exit 0
 """
 
