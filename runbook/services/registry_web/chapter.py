@@ -32,6 +32,9 @@ from runbook.views.tables import Table
 PATIENCE = 150.0
 """Seconds until the page must answer: the real one is a Tomcat that unpacks itself first."""
 
+LIST_PATIENCE = 30.0
+"""Seconds until a page that answers must list the registry: pushes may be under way."""
+
 
 class RegistryWeb(Chapter):
     """Chapter 8: the page, on each host that has the role registry_web."""
@@ -87,7 +90,7 @@ class RegistryWeb(Chapter):
         Raises CheckFailed with what the diagnosis finds.
         """
         with self.section("8.2 list", "The page lists what the registry lists"):
-            return self._explained("the page lists what the registry lists", self._listing, 30.0)
+            return self._explained("the page lists what the registry lists", self._listing, LIST_PATIENCE)
 
     def choice(self) -> Table:
         """8.3.1: which page reads which registry by which variables, and which of them fit this site."""
