@@ -87,16 +87,17 @@ class DockerHosts(Chapter):
         Raises ApplyFailed, CheckFailed and GateRefused.
         """
         with self.section("5.2 slaves", "Slaves get the containerizer docker"):
-            hosts = self.members.having("mesos_slave")
+            hosts, name = self.members.having("mesos_slave"), f"service {SLAVE} start"
+            if not hosts:
+                return ApplyResult(name, self.mode, ())
             if self.mode is not Mode.PLAN:
                 return self._applied(lambda: slaves.roll_out(self.site, hosts))
             foreseen = {
-                name: replace(one, docker=True, restarts=one.restarts or not one.docker)
-                for name, one in forecast.forecasts(self.site, hosts).items()
+                host: replace(one, docker=True, restarts=one.restarts or not one.docker)
+                for host, one in forecast.forecasts(self.site, hosts).items()
             }
             return hosts.apply(
-                lambda host: slaves.start_steps(self.site, host, foreseen[host.name], self.mode),
-                name=f"service {SLAVE} start",
+                lambda host: slaves.start_steps(self.site, host, foreseen[host.name], self.mode), name=name
             )
 
     # 5.3: images
