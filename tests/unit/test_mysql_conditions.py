@@ -138,6 +138,11 @@ def test_another_app_on_the_same_folder(folder: str) -> None:
     assert text.startswith("/old-mysql has /opt/mysql as well")
 
 
+def test_while_marathon_does_not_answer_nobody_can_tell_who_has_the_folder() -> None:
+    assert found("one server a folder", seen(apps=None))[0] is State.UNKNOWN
+    assert found("the data stays", seen(apps=None))[0] is State.UNKNOWN
+
+
 def test_a_neighbouring_folder_is_no_conflict() -> None:
     other = {**mysql_app(site("volume: /opt/mysql2")), "id": "other"}
     assert found("one server a folder", seen(apps=[in_11(other)]))[0] is State.OK

@@ -176,8 +176,6 @@ def _one_server(site: Site, seen: Seen) -> _Found:
     mysql = site.mysql
     if mysql.instances > 1:
         return State.PROBLEM, f"{mysql.instances} instances on {mysql.volume}", "set mysql.instances: 1"
-    if seen.apps is None and not seen.host.docker:
-        return _unknown("Marathon")
     host = data_host(site).address
     others = [app["id"] for app in seen.apps or () if app["id"] != app_id(mysql.app) and _mounts(app, mysql.volume)]
     strangers = [one for one in seen.host.on_folder(mysql.volume) if one.app not in (app_id(mysql.app), *others)]
@@ -196,7 +194,9 @@ def _one_server(site: Site, seen: Seen) -> _Found:
             f"the container {names} runs on {mysql.volume}, and Marathon knows nothing of it",
             "see what it is; then end it with docker stop",
         )
-    return _ok(f"nobody else has {mysql.volume}")
+    if seen.host.problem:
+        return _unknown(data_host(site).name)
+    return _unknown("Marathon") if seen.apps is None else _ok(f"nobody else has {mysql.volume}")
 
 
 def _lost(site: Site, seen: Seen, present: App) -> list[Any]:
