@@ -111,16 +111,17 @@ def guarded(
 
 def test_a_token_is_asked_for_with_what_the_challenge_says() -> None:
     with guarded(
-        lambda _: answer(200, {"access_token": TOKEN}), scope="repository:a:pull repository:b:pull", query="?realm=x"
+        lambda _: answer(200, {"access_token": TOKEN}),
+        scope="repository:b:push,pull repository:a:pull",
+        query="?realm=x",
     ) as (client, server, tokens):
         assert client.tags("a") == ["1"]
-        assert client.digest  # the client lives on
     (request,) = tokens.requests
     assert request.headers["authorization"] == SHOWN
     assert parse_qs(urlsplit(request.target).query) == {
         "realm": ["x"],
         "service": ["site registry"],
-        "scope": ["repository:a:pull", "repository:b:pull"],
+        "scope": ["repository:a:pull", "repository:b:pull,push"],
         "account": [USER],
     }
     shown = [request.headers.get("authorization") for request in server.requests]
@@ -210,6 +211,21 @@ def test_neither_can_one_without_tls_have_a_password_sent_in_the_open() -> None:
     auth = RegistryAuth("http://127.0.0.1:5000", CREDENTIALS)
     with pytest.raises(CredentialsRefused, match="without TLS"):
         auth.meet(refusal("http://127.0.0.1:5000/v2/", 'Bearer realm="http://192.0.2.1/"'), "GET", time.monotonic())
+
+
+def test_a_storage_behind_the_registry_is_shown_nothing() -> None:
+    """It could ask for the password in the registry's stead, by a realm of its own."""
+    digest = "sha256:" + "0" * 64
+    with (
+        Loopback(lambda _: []) as realm,
+        Loopback(lambda _: [refused(f'Bearer realm="{realm.url}/token"')]) as storage,
+        Loopback(lambda _: [answer(307, Location=f"{storage.url}/blob")]) as server,
+        Registry(server.url, auth=CREDENTIALS) as client,
+    ):
+        with pytest.raises(CredentialsRefused, match="to which the registry redirects"), client.blob("a", digest):
+            pass
+        assert realm.requests == []
+        assert "authorization" not in storage.requests[0].headers
 
 
 # challenges

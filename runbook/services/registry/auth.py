@@ -1,10 +1,11 @@
 """How a registry is shown who asks: basic authentication, or a token that it wants from a token server.
 
-Nothing is sent before the registry asks for it with 401. Then, for basic authentication, each request carries user
-and password. For a token, the server that the challenge names (its realm) is asked with user and password for one of
-the challenge's service and scope; it is kept until shortly before it expires, and asked for anew where the registry
-refuses it. User and password leave this machine under TLS only, and a registry that speaks TLS cannot send them to
-a token server that does not. Tokens are secrets: every output masks them.
+Nothing is sent before the registry asks for it with 401. Then, for basic authentication, each request carries user and
+password. For a token, the server that the challenge names (its realm) is asked with user and password for one of the
+challenge's service and scope; it is kept until shortly before it expires, and asked for anew where the registry
+refuses it. A challenge counts only if it is the registry's own, not that of a storage to which it redirects. User and
+password leave this machine under TLS only, and a registry that speaks TLS cannot send them to a token server that does
+not. Tokens are secrets: every output masks them.
 
 Source: 'Token Authentication Specification' of Docker's distribution; RFC 7235 for the challenges.
 """
@@ -26,7 +27,7 @@ from requests.auth import AuthBase
 from runbook import secrets
 from runbook.errors import CredentialsRefused, SecretError, ServiceError, UnexpectedAnswer
 from runbook.secrets import Secret
-from runbook.services.http import Answer, Endpoint, Timeouts, basic_auth
+from runbook.services.http import Answer, Endpoint, Timeouts, basic_auth, redact_url
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 7230
 _LIFETIME = 60.0  # seconds of a token that does not say how long it lives
@@ -64,12 +65,14 @@ class _Source:
 
     realm: str
     service: str | None
-    scopes: tuple[str, ...]
+    scopes: tuple[str, ...]  # in an order of their own; a registry's is another one each time
 
     @classmethod
     def of(cls, challenge: Challenge) -> _Source:
         wanted = challenge.parameters
-        return cls(wanted.get("realm", ""), wanted.get("service"), tuple(wanted.get("scope", "").split()))
+        scopes = (scope.rpartition(":") for scope in wanted.get("scope", "").split())
+        ordered = sorted(f"{what}{colon}{','.join(sorted(actions.split(',')))}" for what, colon, actions in scopes)
+        return cls(wanted.get("realm", ""), wanted.get("service"), tuple(ordered))
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class RegistryAuth(AuthBase):
         timeouts: Timeouts | None = None,
     ) -> None:
         """`registry`: its URL. `verify`, `timeouts`: as those of an `Endpoint`, for the token server."""
-        self.registry = registry
+        self.registry = registry.rstrip("/")
         self.user = credentials[0] if credentials else None
         self._credentials = credentials
         self._verify = verify
@@ -116,6 +119,9 @@ class RegistryAuth(AuthBase):
         Raises CredentialsRefused where there is nothing to show, or it is not to be shown in the open, and what the
         token server's refusal means.
         """
+        if not refusal.url.startswith(f"{self.registry}/"):
+            message = f"{refusal.url}, to which the registry redirects, wants to know who asks"
+            raise CredentialsRefused(message, "see the storage behind the registry", answer=refusal)
         wanted = {challenge.scheme: challenge for challenge in challenges(refusal.headers.get("www-authenticate", ""))}
         with self._lock:
             if "bearer" in wanted:
@@ -169,7 +175,7 @@ class RegistryAuth(AuthBase):
             fit = False
         if not fit:
             raise UnexpectedAnswer(
-                f"{self.registry} sends to a token server at {realm!r}, which is no address",
+                f"{self.registry} sends to a token server at {redact_url(realm)!r}, which is no address",
                 "correct auth.token.realm in the registry's configuration",
             )
         if self.registry.startswith("https:") and parts.scheme == "http":

@@ -173,7 +173,7 @@ def test_tokens_are_fetched_for_each_scope_and_kept(binary: Path, authority: Aut
         assert server.asked[0][0] == {"service": [TokenServer.SERVICE], "account": [OPERATOR]}
 
         digest = client.retag("app", "1.0", "1.0", to="other")
-        assert ["repository:other:pull,push", "repository:app:pull"] in [
+        assert ["repository:app:pull", "repository:other:pull,push"] in [
             query.get("scope") for query, _ in server.asked
         ]
         client.delete("app", digest)
