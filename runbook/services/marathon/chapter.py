@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar, NoReturn
 
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, Section
 from runbook.errors import ApplyFailed, CheckFailed, DeploymentFailed, GateRefused, RunbookError, ServiceError
 from runbook.events import emit
-from runbook.remote.checks import CheckResult, Evidence, check
+from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
@@ -297,7 +298,7 @@ class MarathonChapter(Chapter):
                 display(error.__cause__.result)
             raise
 
-    def _about(self, what: str, name: str, title: str) -> Any:
+    def _about(self, what: str, name: str, title: str) -> AbstractContextManager[Section]:
         """A section about one app: those about the document's have the plain numbers."""
         words = ["4.3", what, "" if app_id(name) == app_id(HELLO) else app_id(name)]
         return self.section(" ".join(filter(None, words)), title)
@@ -308,21 +309,20 @@ class MarathonChapter(Chapter):
         except ServiceError as error:
             if self.mode is Mode.APPLY:
                 raise
-            display(_nothing(str(error)))
+            display(_nothing(error.message))
             return tasks_table([])
 
     def _answered(self, name: str, says: str) -> Evidence:
         tasks = tasks_of(self.site, name, mode=Mode.APPLY)
         if tasks.empty:
-            return Evidence(
-                False, f"no task of {app_id(name)} runs", remedy="see its queue and last failure (4.3 apps)"
-            )
+            remedy = "see its queue and last failure (4.3 apps)"
+            return Evidence(False, f"no task of {app_id(name)} runs", remedy=remedy, tried=False)
         addresses = {host.name: host.address for host in self.site.hosts}
         rows = []
         for task in tasks.to_dict("records"):
             host, port = str(task["host"]), str(task["ports"]).partition(",")[0]
             said = _said(f"http://{addresses.get(host, host)}:{port}", says)
-            rows.append((f"{host}:{port}", f"✓ {said}" if said is not None and says in said else f"✗ {said}"))
+            rows.append((f"{host}:{port}", f"✓ {said}" if says in said else f"✗ {said}"))
         frame = pd.DataFrame(rows, columns=["host:port", "answer"])
         wrong = [place for place, said in rows if said.startswith("✗")]
         text = f"{', '.join(wrong)} did not" if wrong else f"{', '.join(place for place, _ in rows)} answered '{says}'"
@@ -353,20 +353,7 @@ class MarathonChapter(Chapter):
         """A table that says what is missing: before the first rollout that is nothing bad."""
         if self.mode is Mode.APPLY:
             raise error
-        return _nothing(str(error))
-
-    def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
-        return check(name, probe, mode=self.mode, deadline=deadline)
-
-    def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
-        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
-        to be told as well. The journal has them, and the chapter ends as failed."""
-        try:
-            return call()
-        except ApplyFailed as error:
-            if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
-                return error.result
-            raise
+        return _nothing(error.message)
 
     def _explained(self, error: ApplyFailed | CheckFailed) -> NoReturn:
         """Raise the error again, with what the hosts' logs tell where Marathon did not start or come back."""

@@ -1,0 +1,165 @@
+"""Chapter 4 over a Marathon on the loopback, as far as it needs no host: apps, their answers, and the drill's gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_marathon import FakeMarathon, marathon_site
+from loopback import Loopback, answer
+from marathon_answers import task
+
+from runbook.chapter import Chapter
+from runbook.errors import ChapterFailed, CheckFailed, EndpointUnreachable, ParameterError
+from runbook.outcomes import Outcome
+from runbook.remote.checks import CheckResult
+from runbook.remote.modes import Status
+from runbook.remote.results import ApplyResult
+from runbook.rollout import journal, record
+from runbook.services.marathon.chapter import MarathonChapter
+from runbook.site import Site
+
+Json = dict[str, Any]
+HELLO = {
+    "id": "hello",
+    "cmd": 'while true; do ( echo "HTTP/1.0 200 Ok"; echo; echo "Hello World" ) | nc -l $PORT; done',
+}
+HELLO |= {"cpus": 0.1, "mem": 16, "instances": 1}  # type: ignore[dict-item]
+
+
+class Opened:
+    """Opens chapter 4 of the fake Marathon's site in a mode; the last one that was opened is closed by itself."""
+
+    def __init__(self, folder: Path, site: Site, fake: FakeMarathon) -> None:
+        self.folder = folder
+        self.site = site
+        self.fake = fake
+
+    def __call__(self, mode: str, more: str = "", yes: bool = False) -> MarathonChapter:
+        file = self.folder / "site.yml"
+        roles = "[zookeeper, mesos_master, mesos_slave, docker, marathon]"
+        text = [
+            "name: test",
+            f"hosts: [{{name: node1, address: 127.0.0.1, roles: {roles}}}]",
+            "zookeeper: {allow_even: true, client_port: 1}",
+            "mesos: {master: {allow_even: true, port: 2}, slave: {ports: '[3-4]'}}",
+            "open_ports: 1-65535",
+            f"marathon: {{http_port: {self.site.marathon.http_port}}}",
+            more,
+        ]
+        file.write_text("\n".join(text))
+        return MarathonChapter(file, mode, yes)
+
+    def journal(self) -> list[Json]:
+        assert Chapter._open is not None
+        return list(journal.read(Chapter._open.folder / journal.NAME))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(record.VARIABLE, raising=False)
+    (tmp_path / "outputs").mkdir()
+    with marathon_site() as (site, fake):
+        yield Opened(tmp_path, site, fake)
+    if Chapter._open is not None:
+        Chapter._open.close()
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply"])
+def test_a_missing_archive_is_refused_before_any_host_is_touched(opened: Opened, mode: str) -> None:
+    chapter = opened(mode, f"artifacts: {{marathon: {{file: none.rpm, sha256: '{'0' * 64}'}}}}")
+    with pytest.raises(ParameterError, match=r"(?s)artifacts.*none\.rpm"):
+        chapter.install()
+    assert [event for event in opened.journal() if event["event"] == "step"] == []
+
+
+def test_the_document_s_app_is_deployed_scaled_and_left_alone(opened: Opened) -> None:
+    for expected in (["changed", "changed"], ["ok", "ok"]):
+        chapter = opened("apply")
+        chapter.deploy()
+        chapter.scale(instances=4)
+        sections = {event["section"]: event["status"] for event in opened.journal() if event["event"] == "step"}
+        assert list(sections) == ["4.3", "4.3 scale"]
+        assert list(sections.values()) == expected
+        chapter.finish()
+    assert opened.fake.apps["/hello"]["instances"] == 4
+
+
+def test_other_apps_have_sections_of_their_own(opened: Opened) -> None:
+    file = opened.folder / "marathon-test.json"
+    file.write_text(json.dumps({"id": "shop/web", "cmd": "x", "cpus": 0.1, "mem": 16}))
+    chapter = opened("apply")
+    chapter.deploy()
+    chapter.deploy_file(file)
+    assert [section.number for section in chapter.finish().sections] == ["4.3", "4.3 /shop/web"]
+    chapter = opened("apply")
+    with pytest.raises(ParameterError, match=r"none\.json.*cannot be read"):
+        chapter.deploy_file("none.json")
+
+
+def test_every_instance_is_asked_at_its_own_address(opened: Opened) -> None:
+    opened.fake.put(HELLO)
+    with Loopback(lambda request: [b"HTTP/1.0 200 Ok\n\nHello World\n"]) as app:
+        tasks = [task(number, host="127.0.0.1", ports=[app.port]) for number in range(2)]
+        opened.fake.apps["/hello"]["tasks"] = tasks
+        result = opened("apply").answers()
+        assert result.evidence.text == f"node1:{app.port}, node1:{app.port} answered 'Hello World'"
+        assert len(app.requests) == 2
+    with Loopback(lambda request: [answer(200, "Good Bye", kind="text/plain")]) as other:
+        opened.fake.apps["/hello"]["tasks"] = [task(1, host="127.0.0.1", ports=[other.port])]
+        chapter = opened("verify")
+        result = chapter.answers()
+        assert not result.holds
+        assert result.evidence.table is not None
+        assert result.evidence.table["answer"].tolist() == ["✗ Good Bye"]
+    with pytest.raises(ChapterFailed, match=f"node1:{other.port} did not"):
+        chapter.finish()
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_the_drill_is_none_of_a_plan_s_or_a_verification_s(opened: Opened, mode: str) -> None:
+    opened.fake.put(HELLO)
+    chapter = opened(mode)
+    result = chapter.crash()
+    assert isinstance(result, ApplyResult)
+    assert [(one.status, one.summary) for one in result] == [
+        (Status.SKIPPED, "a drill ends a task: only in mode apply")
+    ]
+    assert chapter.finish().outcome is Outcome.OK
+
+
+def test_a_shut_gate_skips_the_drill_visibly_and_fails_nothing(opened: Opened) -> None:
+    opened.fake.put(HELLO)
+    chapter = opened("apply")
+    result = chapter.crash()
+    assert isinstance(result, ApplyResult)
+    (one,) = result
+    assert (one.step, one.status) == ("crash of /hello", Status.SKIPPED)
+    assert one.summary.startswith("the gate 'kill-task' was not opened: run with --yes, or list 'kill-task'")
+    events = [(event["event"], event.get("answer", event.get("status"))) for event in opened.journal()]
+    assert ("gate", "refused") in events
+    assert ("step", "skipped") in events
+    assert chapter.finish().outcome is Outcome.OK
+
+
+def test_without_marathon_a_plan_shows_nothing_and_apply_stops(opened: Opened) -> None:
+    plan = opened("plan", "# nobody is at this port")
+    plan.site = plan.site.model_copy(update={"marathon": plan.site.marathon.model_copy(update={"http_port": 5})})
+    assert plan.tasks().frame.empty
+    assert plan.distribution().counts == {"node1": 0}
+    assert "Connection refused" in plan.apps().frame.iloc[0, 0]
+    assert "Connection refused" in plan.instances().frame["problem"][0], "told without ZooKeeper, which is not there"
+    checks = [plan.one_leader(), plan.every_instance(), plan.registered(), plan.kept(), plan.answers()]
+    assert all(isinstance(one, CheckResult) and not one.evidence.tried for one in checks)
+    assert plan.finish().outcome is Outcome.OK
+    apply = opened("apply")
+    apply.site = plan.site
+    for call in (apply.tasks, apply.distribution, apply.apps):
+        with pytest.raises(EndpointUnreachable):
+            call()
+    with pytest.raises(CheckFailed, match="Connection refused"):
+        apply._check("x", lambda: apply._answered("hello", "x"), deadline=0.1)
