@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import Loopback, Piece, Request, answer
 from requests.structures import CaseInsensitiveDict
@@ -55,6 +55,7 @@ RECORDED: Mapping[str, Any] = json.loads(
 )
 APP, OCI, NOWHERE = "library/app", "library/oci", "sha256:" + "0" * 64
 Reply = Callable[[Request], Piece]
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def recorded(name: str, *, body: bytes | None = None, **headers: str | None) -> bytes:
@@ -568,6 +569,7 @@ def test_the_first_error_ends_what_has_not_begun() -> None:
 # names and digests
 
 
+@on_a_busy_machine
 @given(st.binary(), st.sampled_from(["sha256", "sha384", "sha512"]))
 def test_the_digest_of_anything_is_a_digest_and_no_other_text_is(data: bytes, algorithm: str) -> None:
     digest = digest_of(data, algorithm)
@@ -576,11 +578,13 @@ def test_the_digest_of_anything_is_a_digest_and_no_other_text_is(data: bytes, al
         assert not is_digest(other)
 
 
+@on_a_busy_machine
 @given(st.from_regex(r"[a-z0-9]+([._-][a-z0-9]+)*(/[a-z0-9]+)*", fullmatch=True).filter(lambda name: len(name) < 256))
 def test_names_that_fit_are_taken_as_they_are(name: str) -> None:
     assert repository_name(name) == name
 
 
+@on_a_busy_machine
 @given(st.text())
 def test_names_either_fit_a_path_or_are_refused(text: str) -> None:
     for judge in (repository_name, tag_name):
@@ -591,6 +595,7 @@ def test_names_either_fit_a_path_or_are_refused(text: str) -> None:
             assert ".." not in name.split("/")
 
 
+@on_a_busy_machine
 @given(st.binary(max_size=200), st.sampled_from([*KINDS, "application/json", ""]))
 def test_any_bytes_are_a_manifest_or_refused(raw: bytes, media_type: str) -> None:
     with contextlib.suppress(ValueError):
@@ -630,6 +635,7 @@ JSON = st.recursive(
 )
 
 
+@on_a_busy_machine
 @given(JSON, st.sampled_from([*KINDS, ""]))
 def test_any_json_is_a_manifest_or_refused(said: object, media_type: str) -> None:
     raw = json.dumps(said).encode()
@@ -643,6 +649,7 @@ def test_any_json_is_a_manifest_or_refused(said: object, media_type: str) -> Non
         ImageConfig.of_schema1(Manifest(APP, SCHEMA1_SIGNED, NOWHERE, raw))
 
 
+@on_a_busy_machine
 @given(st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f")))
 def test_any_link_header_is_followed_within_the_registry_or_refused(link: str) -> None:
     client = Registry("http://registry:5000")

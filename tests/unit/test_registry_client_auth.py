@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loopback import Loopback, Piece, Request, answer
 from requests.structures import CaseInsensitiveDict
@@ -28,6 +28,7 @@ CREDENTIALS = (USER, Secret(PASSWORD))
 SHOWN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 TOKEN = "a-token-of-the-test"
 TAGS = answer(200, {"name": "a", "tags": ["1"]})
+on_a_busy_machine = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def refused(challenge: str) -> bytes:
@@ -271,6 +272,7 @@ names = st.from_regex(r"[A-Za-z][A-Za-z0-9_-]*", fullmatch=True)
 values = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126))
 
 
+@on_a_busy_machine
 @given(st.lists(st.tuples(names, st.dictionaries(names.map(str.lower), values, min_size=1)), max_size=4))
 def test_what_is_written_as_challenges_is_read_as_them(written: list[tuple[str, dict[str, str]]]) -> None:
     header = ", ".join(
@@ -280,6 +282,7 @@ def test_what_is_written_as_challenges_is_read_as_them(written: list[tuple[str, 
     assert challenges(header) == [Challenge(scheme.lower(), parameters) for scheme, parameters in written]
 
 
+@on_a_busy_machine
 @given(st.text())
 def test_any_header_is_read(header: str) -> None:
     for challenge in challenges(header):
