@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from registry_certificates import Authority, write
+from certificates import Authority, write
 from registry_site import ZERO, probed, site
 
 from runbook.chapter import Chapter

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+from certificates import NOW, Authority, write
 from local_host import PRESENT, LocalHost
-from registry_certificates import NOW, Authority, write
 from registry_site import encoded, site
 
 from runbook.errors import ParameterError

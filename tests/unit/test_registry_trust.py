@@ -282,7 +282,7 @@ def test_before_17_06_it_is_restarted_behind_the_gate_that_names_the_containers(
     change = docker(version="1.11.1").plan(service(77, None), frozenset({SETTINGS}))
     assert change is not None
     assert (change.summary, change.gate) == ("restart", "restart-docker")
-    assert "stops 2 containers: registry (registry:2.3.0), mesos-S0.1 (centos:7.2.1511)" in change.consequence
+    assert "ends 2 containers: registry (registry:2.3.0), mesos-S0.1 (centos:7.2.1511)" in change.consequence
 
 
 def test_a_daemon_that_does_not_tell_is_judged_by_the_times_of_its_files() -> None:
@@ -300,8 +300,11 @@ def test_a_command_line_needs_a_restart(found: dict[str, object]) -> None:
     assert (change.actions, change.gate) == (("restart",), "restart-docker")
 
 
-def test_with_live_restore_the_gate_says_that_containers_go_on() -> None:
-    assert "go on: registry" in docker(live_restore=True).consequence
+@pytest.mark.parametrize("found", [{"live_restore": True}, {"containers": ()}])
+def test_a_restart_that_ends_nothing_needs_no_gate(found: dict[str, object]) -> None:
+    change = docker(version="1.13.0", **found).plan(service(77, ()), frozenset({SETTINGS}))
+    assert change is not None
+    assert (change.summary, change.gate) == ("restart", None)
 
 
 def test_a_drop_in_that_comes_after_ours_is_named() -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import display
 
 from runbook.chapter import Chapter
-from runbook.errors import ApplyFailed, CheckFailed, NotFound, ServiceError
+from runbook.errors import ApplyFailed, CheckFailed, NotFound, RunbookError, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -133,11 +133,11 @@ class RegistryChapter(Chapter):
         with self.section("7.4.1", "The container is up"):
             return self._check("the registry's container is up", self._up, deadline=30.0)
 
-    def log(self, lines: int = 12) -> Table:
+    def log(self, lines: int = 8) -> Table:
         """7.4.2: the last lines that the registry logged."""
         with self.section("7.4.2", "The registry's log"):
             order = f"docker logs --tail {int(lines)} {quote(self.site.registry.container)}"
-            script = f"! command -v docker >/dev/null || {order} 2>&1 | cut -c 1-600"
+            script = f"! command -v docker >/dev/null || {order} 2>&1 | cut -c 1-300"
             rows = [
                 (host, output.error.message if output.error else output.stdout.rstrip() or "nothing")
                 for host, output in self.members.run(script).items()
@@ -195,9 +195,12 @@ class RegistryChapter(Chapter):
         `untagged` counts manifests without a tag as well (from 2.7 on).
         """
         with self.section("7.5 garbage", "What could be freed"):
-            if self.mode is not Mode.APPLY and not self._up().holds:
-                return Garbage(refused="the registry does not run yet", remedy="run this in mode apply first")
-            return garbage.dry_run(self.hosts(), untagged=untagged)
+            try:
+                return garbage.dry_run(self.hosts(), untagged=untagged)
+            except RunbookError as error:
+                if self.mode is Mode.APPLY:
+                    raise
+                return Garbage(refused=error.message, remedy=error.remedy or "")
 
     def collect_garbage(self, untagged: bool = False) -> ApplyResult:
         """7.5: collect the garbage, behind the gate `collect-garbage`, which shows what goes.

@@ -188,7 +188,8 @@ def round_trip(hosts: Hosts) -> Evidence:
     (host, output), *_ = here.run(_there_and_back(site, tag, name), deadline=PATIENCE).items()
     tried = {one.name: one for one in _tried(output)}
     for one in tried.values():
-        rows.append((one.name, host, f"{'✓' if one.status == 0 else '✗'} {one.digest or one.last}"))
+        seen = one.digest or one.last or f"{tag} is {name} as well"
+        rows.append((one.name, host, f"{'✓' if one.status == 0 else '✗'} {seen}"))
         if one.status:
             failure = diagnose.explain(one.said)
             text, remedy = diagnose.why(one.said)

@@ -36,8 +36,9 @@ from runbook.remote.hosts import Hosts, Output
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Facts, facts, quote
-from runbook.remote.steps import Change, Directory, File, Package, Service, Step, sha256
-from runbook.services.mesos.steps import Absent
+from runbook.remote.steps import Change, Directory, File, Service, Step, sha256
+from runbook.services.docker import engine
+from runbook.services.mesos.steps import Absent, plural
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
@@ -48,8 +49,6 @@ FLAG = "--insecure-registry"
 DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
 CERTIFICATES = "/etc/docker/certs.d"
 
-RESTART = "restart-docker"
-"""The gate before a restart that stops containers."""
 RELOADS = (17, 6)
 """The first version that takes a changed list of insecure registries over without a restart."""
 RETURNING = frozenset({"always", "unless-stopped"})
@@ -144,17 +143,9 @@ class Trust:
         return tuple(dict.fromkeys((*self.arguments, *(self.listed or ()))))
 
     @property
-    def stopped(self) -> str:
-        """What a restart of Docker would stop, in words."""
-        if not self.containers:
-            return "Docker is restarted; no container runs there"
-        names = ", ".join(map(str, self.containers))
-        if self.live_restore:
-            return f"Docker is restarted; with live-restore its containers go on: {names}"
-        return (
-            f"Docker is restarted, which stops {len(self.containers)} containers: {names}. Those with the restart "
-            "policy always or unless-stopped come back with it, Marathon starts its tasks anew"
-        )
+    def stopped(self) -> tuple[Running, ...]:
+        """The containers that a restart of Docker would stop: with live-restore, none."""
+        return () if self.live_restore else self.containers
 
 
 @dataclass(frozen=True)
@@ -297,7 +288,7 @@ def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Ste
     address = site.registry_address
     if address is None:
         return ()
-    foreseen = (Package(site.docker.package, site.docker.version),) if mode is Mode.PLAN else ()
+    foreseen = (engine.install(site),) if mode is Mode.PLAN else ()
     if site.registry.security == "tls":
         own = (*certificate(address, ca), JsonMembers(SETTINGS, excluded={KEY: (address,)}), *_without_dropin(trust))
     else:
@@ -347,11 +338,14 @@ def dropin(command: str, entries: Iterable[str]) -> str:
 def docker(site: Site, address: str, trust: Trust) -> Docker:
     """A Docker that runs with the trust."""
     return Docker(
-        "docker",
+        engine.UNIT,
         enabled=None,
         restart_if_newer=(SETTINGS, DROPIN),
-        gate=RESTART,
-        consequence=trust.stopped,
+        gate=engine.RESTART if trust.stopped else None,
+        consequence=(
+            f"the restart ends {plural(len(trust.stopped), 'container')}: {', '.join(map(str, trust.stopped))}. Those "
+            "with the restart policy always or unless-stopped come back with Docker, Marathon starts its tasks anew"
+        ),
         registry=address,
         secure=site.registry.security == "tls",
         trust=trust,

@@ -1,0 +1,453 @@
+"""Chapter 7 on nodes: trust that is missing and mended, in either place; TLS with users; deletion; garbage.
+
+What the runbook did is judged through `ask`, by Docker's own words and by the registry's. Each test leaves the lab as
+the rollout made it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from asking import Ask
+from certificates import Authority, write
+
+from runbook.chapter import Chapter
+from runbook.errors import ApplyFailed, CheckFailed, DeleteDisabled, DriftFound, GateRefused, RegistryReadOnly
+from runbook.lab import Lab, Node
+from runbook.lab.waiting import until
+from runbook.remote.checks import CheckResult
+from runbook.remote.modes import Status
+from runbook.remote.results import ApplyResult
+from runbook.services.docker import DockerHosts
+from runbook.services.registry import steps, transfer
+from runbook.services.registry.chapter import RegistryChapter
+from runbook.services.registry.client import Registry
+from runbook.services.registry.trust import DROPIN, KEY, SETTINGS
+from runbook.site import Site
+
+pytestmark = pytest.mark.lab
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_registry.ipynb"
+FLAGGED = "/etc/systemd/system/docker.service.d/a-site.conf"
+AS_FOUND = f"""
+docker rm -f registry >/dev/null 2>&1
+rm -rf /opt/registry /etc/registry /etc/docker/certs.d {DROPIN} {FLAGGED}
+[ ! -e {SETTINGS} ] || {{ rm {SETTINGS}; systemctl daemon-reload; systemctl restart docker; }}
+docker rmi lab/registry:2.8.2 >/dev/null 2>&1
+exit 0
+"""
+"""A node with Docker, as far as this chapter goes."""
+PID = "systemctl show -p MainPID --value docker"
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def site(lab: Lab) -> Site:
+    return Site.load(lab.site_file)
+
+
+@pytest.fixture(scope="module")
+def address(site: Site) -> str:
+    assert site.registry_address is not None
+    return site.registry_address
+
+
+def statuses(folder: Path) -> Counter[str]:
+    """How the steps in the newest record of `folder` ended."""
+    record = max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    journal = [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
+    return Counter(event["status"] for event in journal if event["event"] == "step")
+
+
+def run_notebook(folder: Path, site_file: Path, mode: str) -> Counter[str]:
+    """Run the notebook's cells here; how its steps ended."""
+    (folder / "outputs").mkdir(exist_ok=True)
+    cells: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("RUNBOOK_RECORD", raising=False)
+        for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+            if cell.cell_type == "code":
+                exec(cell.source, cells)  # it is a notebook of ours
+            if "parameters" in cell.metadata.get("tags", []):
+                cells |= {"site_file": site_file, "mode": mode}
+    return statuses(folder)
+
+
+@pytest.fixture(scope="module")
+def rolled_out(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[str]]:
+    """How the steps of the notebook ended: planned and applied on nodes that have Docker alone, then applied again."""
+    folder = tmp_path_factory.mktemp("docker")
+    (folder / "outputs").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("RUNBOOK_RECORD", raising=False)
+        docker = DockerHosts(lab.site_file, mode="apply", yes=True)
+        docker.install()
+        docker.start()
+        docker.load_images()
+        docker.close()
+    for node in lab.nodes:
+        ask(node, AS_FOUND)
+    found = {}
+    for name, mode in (("plan", "plan"), ("first", "apply"), ("second", "apply"), ("verify", "verify")):
+        found[name] = run_notebook(tmp_path_factory.mktemp(name), lab.site_file, mode)
+    return found
+
+
+@pytest.fixture
+def open_chapter(
+    rolled_out: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., RegistryChapter]]:
+    """Opens the chapter; its connections are closed after the test."""
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+
+    def open_one(mode: str, site_file: Path = lab.site_file, yes: bool = False) -> RegistryChapter:
+        return RegistryChapter(site_file, mode=mode, yes=yes)
+
+    yield open_one
+    if Chapter._open is not None:
+        Chapter._open.close()
+
+
+def changed(lab: Lab, folder: Path, **registry: Any) -> Path:
+    """A copy of the lab's parameters in which `registry` says something else."""
+    parameters = yaml.safe_load(lab.site_file.read_text())
+    for name in ("key", "known_hosts"):
+        parameters["ssh"][name] = str((lab.site_file.parent / parameters["ssh"][name]).resolve())
+    for section in ("artifacts", "images"):
+        for one in parameters.get(section, {}).values():
+            one["file"] = str((lab.site_file.parent / one["file"]).resolve())
+    parameters.pop("mysql", None)
+    parameters["registry"] = {**parameters.get("registry", {}), **registry}
+    file = folder / "changed.yml"
+    file.write_text(yaml.safe_dump(parameters))
+    return file
+
+
+def changes(result: ApplyResult) -> set[tuple[str, str, str]]:
+    return {(one.host, one.step, one.summary) for one in result.having(Status.CHANGED)}
+
+
+def shown(checked: CheckResult) -> str:
+    """The table of a check, whole."""
+    assert checked.evidence.table is not None
+    return checked.evidence.table.to_string()
+
+
+def put(ask: Ask, node: Node, path: str, text: str) -> None:
+    """Write a file of a node, as somebody would who does not use the runbook."""
+    ask(node, f"mkdir -p $(dirname {path}); printf '%s\\n' {shlex.quote(text)} > {path}")
+
+
+def hear(ask: Ask, node: Node) -> None:
+    """Have Docker read its file anew."""
+    ask(node, "systemctl kill -s HUP --kill-who=main docker")
+
+
+def insecure(ask: Ask, node: Node) -> str:
+    """What Docker itself says of its registries."""
+    return ask(node, "docker info -f '{{json .RegistryConfig}}'")
+
+
+def docker_is(ask: Ask, node: Node, word: str) -> None:
+    until(lambda: ask(node, "systemctl is-active docker || true") == word, seconds=30)
+
+
+# rolled out
+
+
+def test_a_plan_changes_nothing_and_the_second_rollout_neither(rolled_out: dict[str, Counter[str]]) -> None:
+    assert set(rolled_out["plan"]) <= {"ok", "would change"}
+    assert rolled_out["plan"]["would change"] >= 4
+    assert rolled_out["first"]["changed"] >= 4
+    assert set(rolled_out["second"]) == {"ok"}
+    assert set(rolled_out["verify"]) == {"ok"}
+
+
+def test_images_lie_on_the_host_and_every_docker_trusts_the_registry(
+    rolled_out: object, lab: Lab, ask: Ask, address: str
+) -> None:
+    assert ask(lab.nodes[0], "ls /opt/registry/docker/registry/v2/repositories/lab") == "userland"
+    for node in lab.nodes:
+        assert json.loads(ask(node, f"cat {SETTINGS}")) == {KEY: [address]}
+        until(lambda node=node: address in insecure(ask, node), seconds=10)  # type: ignore[misc]
+        assert address not in ask(node, "docker images --format '{{.Repository}}'")  # only the registry keeps it
+
+
+# trust
+
+
+def test_the_host_that_lacks_the_registry_is_named_and_mended_without_a_restart(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str
+) -> None:
+    node, name = lab.nodes[1], f"{address}/lab/userland:1"
+    pid = ask(node, PID)
+    own = {"log-level": "info", KEY: ["10.1.1.1:5000"], "labels": ["rack=1"]}
+    put(ask, node, SETTINGS, json.dumps(own))
+    hear(ask, node)
+    until(lambda: address not in insecure(ask, node), seconds=10)
+
+    try:
+        said = ask(node, f"docker tag lab/userland:1 {name}; ! docker push {name} 2>&1; docker rmi {name} >/dev/null")
+        assert "http: server gave HTTP response to HTTPS client" in said
+
+        chapter = open_chapter("verify")
+        assert not chapter.trusted().holds
+        reached = chapter.reached()
+        assert reached.evidence.text == f"{node.name}: see the table"
+        assert "does not have the registry among its insecure ones" in shown(reached)
+        (finding,) = chapter.findings()
+        assert (finding.host, finding.remedy) == (
+            node.name,
+            "run 7.2: it tells this host's Docker to trust the registry",
+        )
+        chapter = open_chapter("verify")
+        chapter.trust()
+        with pytest.raises(DriftFound, match=rf"{node.name}: members of {SETTINGS}"):
+            chapter.finish()
+
+        mended = open_chapter("apply").trust()
+        assert changes(mended) == {
+            (node.name, f"members of {SETTINGS}", "edit"),
+            (node.name, "service docker", "reload"),
+        }
+        assert json.loads(ask(node, f"cat {SETTINGS}")) == {**own, KEY: ["10.1.1.1:5000", address]}
+        assert ask(node, PID) == pid
+        assert open_chapter("apply").reached().holds
+    finally:
+        put(ask, node, SETTINGS, json.dumps({KEY: [address]}))
+        hear(ask, node)
+
+
+def test_with_the_flag_on_the_command_line_a_drop_in_adds_to_it_behind_the_gate(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str
+) -> None:
+    node = lab.nodes[2]
+    command = "/usr/bin/dockerd -H fd:// --insecure-registry 10.1.1.1:5000"
+    put(ask, node, FLAGGED, f"[Service]\nExecStart=\nExecStart={command}")
+    waiting = "sh -c 'trap exit TERM; while :; do sleep 0.2; done'"
+    ask(
+        node, f"systemctl daemon-reload; docker run -d --name kept --restart always lab/userland:1 {waiting} >/dev/null"
+    )
+    try:
+        # given in both places, Docker does not start: what the runbook must never leave behind
+        ask(node, "systemctl stop docker.socket docker; ! systemctl start docker 2>/dev/null")
+        said = ask(node, "journalctl -q -o cat --no-pager -n 50 -u docker")
+        assert "specified both as a flag and in the configuration file: insecure-registries" in said
+
+        ask(node, "systemctl reset-failed docker docker.socket")
+        mended = open_chapter("apply").trust()
+        assert (node.name, "service docker", "start") in changes(mended)
+        assert KEY not in json.loads(ask(node, f"cat {SETTINGS}"))
+        assert ask(node, f"tail -n 1 {DROPIN}") == f"ExecStart={command} --insecure-registry {address}"
+        assert open_chapter("apply").reached().holds
+        assert open_chapter("apply").trust().counts.keys() == {Status.OK}
+
+        # another one on the command line: a restart, and the gate says what it stops
+        ask(node, f"sed -i s/10.1.1.1:5000/10.2.2.2:5000/ {FLAGGED}")
+        pid = ask(node, PID)
+        with pytest.raises(GateRefused, match=r"restart-docker.*(?s:.*)kept \(lab/userland:1\)"):
+            open_chapter("apply").trust()
+        assert "10.1.1.1" in ask(node, f"cat {DROPIN}")
+        assert ask(node, PID) == pid
+        chapter = open_chapter("apply", yes=True)
+        assert (node.name, "service docker", "restart") in changes(chapter.trust())
+        assert ask(node, PID) != pid
+        assert ask(node, "docker ps --filter name=kept --format '{{.Names}}'") == "kept"
+    finally:
+        ask(node, f"rm -f {FLAGGED}; docker rm -f kept >/dev/null 2>&1; true")
+
+    # without the flag, the place is daemon.json again
+    assert (node.name, "service docker", "restart") in changes(open_chapter("apply", yes=True).trust())
+    assert ask(node, f"ls {DROPIN} 2>&1 || true").startswith("ls: cannot access")
+    assert json.loads(ask(node, f"cat {SETTINGS}")) == {KEY: [address]}
+
+
+def test_where_docker_does_not_come_back_its_last_lines_and_the_backup_are_told(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str
+) -> None:
+    node = lab.nodes[2]
+    before = ask(node, f"cat {SETTINGS}")
+    put(ask, node, SETTINGS, '{"no-such-key": 1}')
+    ask(node, "systemctl stop docker.socket docker")
+    try:
+        with pytest.raises(
+            ApplyFailed, match="following directives don't match any configuration option: no-such-key"
+        ) as failed:
+            open_chapter("apply", yes=True).trust()
+        backup = str(failed.value.remedy).partition("what was there before: ")[2].partition(" ")[0]
+        assert ask(node, f"cat {backup}") == '{"no-such-key": 1}'
+    finally:
+        put(ask, node, SETTINGS, before)
+        ask(node, "systemctl reset-failed docker docker.socket; systemctl start docker")
+    docker_is(ask, node, "active")
+
+
+# tls
+
+
+def test_tls_with_users_there_and_back_again(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = lab.nodes[:2]
+    authority = Authority()
+    write(tmp_path, *authority.sign(first.address), authority.pem)
+    monkeypatch.setenv("REGISTRY_TEST_PASSWORD", "correct horse battery")
+    files = {"certificate": "c.pem", "key": "k.pem", "ca": "ca.pem"}
+    users = {"user": "operator", "password": "env:REGISTRY_TEST_PASSWORD"}
+    file = changed(lab, tmp_path, security="tls", tls=files, **users)
+    pids = [ask(node, PID) for node in lab.nodes]
+
+    chapter = open_chapter("apply", file, yes=True)
+    chapter.trust()
+    assert chapter.trusted().holds
+    chapter.run()
+    assert chapter.answers().evidence.text.startswith(f"https://{address}/v2/ answers and takes user operator")
+    assert chapter.reached().holds
+    assert chapter.round_trip().holds
+    assert not chapter.findings()
+    chapter.finish()
+
+    assert [ask(node, PID) for node in lab.nodes] == pids  # no Docker was restarted for it
+    assert ask(first, "stat -c '%a %n' /etc/registry/key.pem /etc/registry/htpasswd /etc/registry").split("\n") == [
+        "600 /etc/registry/key.pem",
+        "600 /etc/registry/htpasswd",
+        "700 /etc/registry",
+    ]
+    assert json.loads(ask(second, f"cat {SETTINGS}")) == {KEY: []}
+    for node in lab.nodes:
+        assert ask(node, "ls -d /run/runbook.* /root/.docker/config.json 2>/dev/null || true") == ""
+        assert "correct horse" not in ask(node, "docker inspect registry 2>/dev/null; journalctl -q --no-pager -n 500")
+    name = f"{address}/lab/userland:1"
+    said = ask(second, f"docker tag lab/userland:1 {name}; ! docker push {name} 2>&1; docker rmi {name} >/dev/null")
+    assert "no basic auth credentials" in said
+
+    again = open_chapter("apply", file)
+    assert again.trust().counts.keys() == again.run().counts.keys() == {Status.OK}
+
+    # a host without the CA is named
+    ask(second, f"mv /etc/docker/certs.d/{address}/ca.crt /root/ca.crt")
+    verified = open_chapter("verify", file)
+    assert "certificate signed by unknown authority" in shown(verified.reached())
+    assert [finding.host for finding in verified.findings()] == [second.name]
+    ask(second, f"mv /root/ca.crt /etc/docker/certs.d/{address}/ca.crt")
+
+    # another password is written, and the registry has read it
+    monkeypatch.setenv("REGISTRY_TEST_PASSWORD", "battery horse correct")
+    renewed = open_chapter("apply", file, yes=True)
+    summaries = {(step, summary) for _, step, summary in changes(renewed.run())}
+    assert summaries == {
+        ("user operator in /etc/registry/htpasswd", "edit"),
+        ("registry has read its files", "restart"),
+    }
+    assert renewed.answers().holds
+
+    # and back to plain HTTP
+    back = open_chapter("apply", yes=True)
+    back.trust()
+    back.run()
+    assert back.reached().holds
+    assert back.round_trip().holds
+    for node in lab.nodes:
+        assert json.loads(ask(node, f"cat {SETTINGS}")) == {KEY: [address]}
+        ask(node, f"rm -rf /etc/docker/certs.d/{address} /etc/registry")
+
+
+# deletion and garbage
+
+
+@pytest.fixture
+def pushed(open_chapter: Open, lab: Lab, ask: Ask, address: str) -> Iterator[str]:
+    """An image of its own in the registry, under two tags with one digest; on no host."""
+    name = f"{address}/team/app"
+    ask(
+        lab.nodes[0],
+        f"head -c 300000 /dev/urandom > /tmp/blob; tar -C /tmp -c blob | docker import - {name}:1 >/dev/null; "
+        f"docker push {name}:1 >/dev/null && docker rmi {name}:1 >/dev/null; rm /tmp/blob",
+    )
+    with Registry(f"http://{address}") as registry:
+        registry.retag("team/app", "1", "same")
+        yield registry.digest("team/app", "1")
+
+
+def test_what_is_deleted_and_what_is_freed(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str, pushed: str, site: Site, tmp_path: Path
+) -> None:
+    node = lab.nodes[0]
+    disk = "du -sb /opt/registry/docker/registry/v2/blobs | cut -f 1"
+    with Registry(f"http://{address}") as registry:
+        # 405 where deletion is not enabled (7.5.2)
+        keeping = changed(lab, tmp_path, delete_enabled=False)
+        open_chapter("apply", keeping, yes=True).run()
+        with pytest.raises(DeleteDisabled):
+            open_chapter("apply", keeping, yes=True).delete_tag("team/app", "1")
+        assert [one.cause for one in open_chapter("verify").findings()] == [
+            "the registry does not delete: it answers 405 (7.5.2)"
+        ]
+        with pytest.raises(GateRefused, match="recreate-container"):
+            open_chapter("apply").run()
+        open_chapter("apply", yes=True).run()
+
+        with pytest.raises(GateRefused, match="and with it same, of the same digest"):
+            open_chapter("apply").delete_tag("team/app", "1")
+        assert registry.tags("team/app") == ["1", "same"]
+        (row,) = open_chapter("apply", yes=True).delete_tag("team/app", "1")
+        assert (row.status, row.summary) == (Status.CHANGED, "delete 1, same")
+        assert registry.tags_of("team/app", pushed) == []
+
+        garbage = open_chapter("plan").garbage()
+        assert garbage.blobs >= 2  # the layer and the configuration; the manifest as well
+        assert garbage.bytes > 300_000
+        assert "team/app" in set(garbage.table.frame["repositories"])
+        before = int(ask(node, disk))
+        with pytest.raises(GateRefused, match="collect-garbage"):
+            open_chapter("apply").collect_garbage()
+        assert int(ask(node, disk)) == before
+
+        collected = open_chapter("apply", yes=True).collect_garbage()
+        assert not collected.failed
+        assert before - int(ask(node, disk)) >= garbage.bytes
+        assert open_chapter("apply").garbage().blobs == 0
+        assert not open_chapter("apply").findings()
+        assert open_chapter("apply").round_trip().holds  # it takes pushes again
+
+
+def test_a_registry_that_was_left_read_only_is_found_and_mended(
+    open_chapter: Open, lab: Lab, ask: Ask, address: str, site: Site
+) -> None:
+    chapter = open_chapter("apply", yes=True)
+    chapter.members.apply([steps.container(site, read_only=True, gate=None)])
+    with Registry(f"http://{address}") as registry, pytest.raises(RegistryReadOnly):
+        registry.retag("lab/userland", "1", "two")
+    with pytest.raises(CheckFailed, match="read-only"):
+        chapter.round_trip()
+
+    verified = open_chapter("verify")
+    assert "the registry is read-only" in [one.cause for one in verified.findings()]
+    verified.run()
+    with pytest.raises(DriftFound, match="container registry"):
+        verified.finish()
+    open_chapter("apply", yes=True).run()
+    assert open_chapter("apply").round_trip().holds
+
+
+def test_a_registry_that_is_down_is_told(open_chapter: Open, lab: Lab, ask: Ask, site: Site) -> None:
+    ask(lab.nodes[0], "docker stop registry")
+    verified = open_chapter("verify")
+    assert not verified.up().holds
+    assert [one.cause for one in verified.findings()][:1] == ["the container registry does not run"]
+    assert not transfer.reached(verified.hosts()).holds
+    assert changes(open_chapter("apply").run()) == {("node1", "container registry", "start")}
+    assert open_chapter("apply").answers().holds
