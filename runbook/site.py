@@ -543,7 +543,7 @@ class Site(Parameters):
             )
             for host in self.hosts
         )
-        apps = {name: _with_absolute_references(app, located.folder) for name, app in self.apps.items()}
+        apps = {name: with_absolute_references(app, located.folder) for name, app in self.apps.items()}
         site = self.model_copy(update={"hosts": hosts, "apps": apps})
         site._located = located
         return site
@@ -739,23 +739,7 @@ class Site(Parameters):
 
     def _app_environments(self) -> Iterator[Finding]:
         for name, app in self.apps.items():
-            environment = app.get("env", {})
-            if not isinstance(environment, dict):
-                yield Finding("is not a mapping", "write `NAME: value` in it", ("apps", name, "env"))
-                continue
-            for variable, value in environment.items():
-                place: Location = ("apps", name, "env", variable)
-                if secrets.is_reference(value):
-                    yield from _reference_finding(value["secret"], (*place, "secret"))
-                elif not isinstance(value, str):
-                    yield Finding("is neither a text nor a secret", 'write "text" or {secret: "env:NAME"}', place)
-                elif _SECRET_NAME.search(variable) and value.lower() not in _NO_SECRETS:
-                    yield Finding(
-                        "must be a reference to a secret, not a text",
-                        'write {secret: "env:NAME"} (or file:PATH, keyring:SERVICE/USER); a secret that stood in this '
-                        "file is no longer one: change it",
-                        place,
-                    )
+            yield from environment_findings(app.get("env", {}), ("apps", name, "env"))
 
     def _needed_in_site(self, role: Role) -> Iterator[Finding]:
         needed = _NEEDS_IN_SITE[role]
@@ -953,7 +937,28 @@ def _overridden(defaults: SshParameters, own: SshParameters) -> SshParameters:
     return defaults.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
 
 
-def _with_absolute_references(app: AppDefinition, folder: Path) -> AppDefinition:
+def environment_findings(environment: JsonValue, place: Location = ()) -> Iterator[Finding]:
+    """What is wrong with an app's `env`: secrets must be references, everything else texts."""
+    if not isinstance(environment, dict):
+        yield Finding("is not a mapping", "write `NAME: value` in it", place)
+        return
+    for variable, value in environment.items():
+        own: Location = (*place, variable)
+        if secrets.is_reference(value):
+            yield from _reference_finding(value["secret"], (*own, "secret"))
+        elif not isinstance(value, str):
+            yield Finding("is neither a text nor a secret", 'write "text" or {secret: "env:NAME"}', own)
+        elif _SECRET_NAME.search(variable) and value.lower() not in _NO_SECRETS:
+            yield Finding(
+                "must be a reference to a secret, not a text",
+                'write {secret: "env:NAME"} (or file:PATH, keyring:SERVICE/USER); a secret that stood in this '
+                "file is no longer one: change it",
+                own,
+            )
+
+
+def with_absolute_references(app: AppDefinition, folder: Path) -> AppDefinition:
+    """The same app, with the PATH of each `file:` under `env` made absolute; a relative one begins at `folder`."""
     environment = app.get("env")
     if not isinstance(environment, dict):
         return app

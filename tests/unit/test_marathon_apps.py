@@ -218,6 +218,19 @@ def test_a_file_that_declares_no_app(tmp_path: Path, text: str, line: int) -> No
     assert (problem.file, problem.line) == (file, line)
 
 
+def test_a_secret_in_a_file_is_a_reference_and_begins_at_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "app.json"
+    file.write_text('{"id": "db",\n"env": {"A": "1",\n"DB_PASSWORD": "hunter22"}}')
+    with pytest.raises(ParameterError, match=r"app\.json:3: env\.DB_PASSWORD: must be a reference") as caught:
+        app_from_file(file)
+    assert "hunter22" not in str(caught.value)
+    file.write_text('{"id": "db", "env": {"DB_PASSWORD": {"secret": "file:secret"}}}')
+    assert app_from_file(file)["env"] == {"DB_PASSWORD": {"secret": f"file:{tmp_path}/secret"}}
+    file.write_text('{"id": "db", "env": []}')
+    with pytest.raises(ParameterError, match="env: is not a mapping"):
+        app_from_file(file)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match="cannot be read"):
         app_from_file(tmp_path / "none.json")

@@ -20,8 +20,9 @@ from typing import Any
 
 from runbook import secrets
 from runbook.errors import AppInvalid, ParameterError, Problem
+from runbook.located import Location
 from runbook.secrets import MASK, Secret, SecretReference
-from runbook.site import Site
+from runbook.site import Site, environment_findings, with_absolute_references
 
 App = dict[str, Any]
 """An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`."""
@@ -73,10 +74,15 @@ def app_of(site: Site, name: str) -> App:
 
 
 def app_from_file(path: str | Path) -> App:
-    """The app that a JSON file declares, as the document's `-d@marathon-test.json` (5.3). Raises ParameterError."""
+    """The app that a JSON file declares, as the document's `-d@marathon-test.json` (5.3).
+
+    As in the parameters, a secret under `env` is a reference, whose relative `file:` begins at the file's folder.
+    Raises ParameterError.
+    """
     file = Path(path)
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        found = json.loads(text)
     except OSError as error:
         raise _problem(file, 0, "", f"cannot be read: {error.strerror}", "correct the path") from error
     except ValueError as error:
@@ -84,7 +90,25 @@ def app_from_file(path: str | Path) -> App:
         raise _problem(file, line, "", f"is not JSON: {error}", "correct it there") from error
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):
         raise _problem(file, 1, "id", "is not the definition of one app", 'write {"id": "name", …}')
-    return {**found, "id": app_id(found["id"])}
+    problems = [
+        Problem(
+            file,
+            _line_of(finding.location[:1], text),
+            ".".join(("env", *map(str, finding.location))),
+            finding.message,
+            finding.remedy,
+        )
+        for finding in environment_findings(found.get("env", {}))
+    ]
+    if problems:
+        raise ParameterError(problems)
+    return {**with_absolute_references(found, file.absolute().parent), "id": app_id(found["id"])}
+
+
+def _line_of(variable: Location, text: str) -> int:
+    """The line, from 1, in which a variable stands; that of `env` without one."""
+    word = json.dumps(variable[0] if variable else "env", ensure_ascii=False)
+    return next((number for number, line in enumerate(text.splitlines(), 1) if word in line), 1)
 
 
 def app_id(name: str) -> str:
