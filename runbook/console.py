@@ -35,7 +35,9 @@ NOTEBOOK = Path("notebooks/operations/registry_console.ipynb")
 BIND, PORT = "127.0.0.1", 8866
 """Where the page is, unless told otherwise: the loopback, and Voilà's own port."""
 GONE = 600
-"""Seconds after which the session of a page that nobody has open any more is ended."""
+"""Seconds after which the session of a page is ended that nobody has open any more: closing it tells Voilà nothing."""
+LOOKS = 20
+"""Seconds between two looks for such sessions."""
 PATIENCE = 7200.0
 """Seconds that a kernel may take to end. An action under way is not cut off: collecting garbage takes its time."""
 LOGS = ("Voila", "tornado.access", "tornado.application", "tornado.general")
@@ -108,7 +110,6 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
         "log_function": log_request,  # which leaves out what went well
         "static_path": DEFAULT_STATIC_FILES_PATH,  # jupyter_server's page of an error wants them, and Voilà forgets it
         "static_url_prefix": "/voila/static/",
-        "ws_ping_timeout": 30_000,  # ms; jupyter_server's own is longer than its interval, which tornado warns of
     }
     config.VoilaConfiguration.prelaunch_hook = lambda request, notebook, cwd: copy.deepcopy(prepared)
     config.VoilaConfiguration.show_tracebacks = True  # of a named error it is the message
@@ -116,14 +117,16 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     config.VoilaConfiguration.allow_template_override = "NO"
     config.MappingKernelManager.root_dir = os.getcwd()  # records go where a rollout's would
     config.MappingKernelManager.cull_idle_timeout = GONE
-    config.MappingKernelManager.cull_interval = 60
+    config.MappingKernelManager.cull_interval = LOOKS
     config.KernelManager.shutdown_wait_time = PATIENCE
     config.KernelManager.transport = "ipc"  # TCP would be open to every user of this machine
+    config.KernelManager.autorestart = False  # what was started again would have no page
     server = Voila(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
     server.initialize([])
     register(token)
     for name in LOGS:
         logging.getLogger(name).addFilter(_mask)
+    logging.getLogger("tornado.general").setLevel(logging.ERROR)  # what it warns of, the server's own log tells
     with contextlib.suppress(ValueError):  # not the main thread
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     return server

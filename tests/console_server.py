@@ -71,14 +71,22 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(folder: Path, registry: int, mode: str = "apply", seconds: float = 90.0) -> Iterator[Console]:
-    """A console on the registry at a port of the loopback, once it listens."""
+def serving(
+    folder: Path, registry: int, mode: str = "apply", *, gone: int | None = None, seconds: float = 90.0
+) -> Iterator[Console]:
+    """A console on the registry at a port of the loopback, once it listens.
+
+    `gone`: seconds after which it ends the session of a page that is closed.
+    """
     (folder / "site.yml").write_text(site(registry))
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     (folder / "outputs").mkdir()
     port = free_port()
-    program = Path(sys.executable).with_name("runbook")
-    command = [program, "console", "site.yml", "--mode", mode, "--port", str(port)]
+    main = "from runbook import cli, console\n"
+    if gone is not None:
+        main += f"console.GONE, console.LOOKS = {gone}, 1\n"
+    options = ["console", "site.yml", "--mode", mode, "--port", str(port)]
+    command = [sys.executable, "-c", f"{main}cli.main()", *options]
     own = {"IPYTHONDIR": f"{folder}/ipython", "JUPYTER_CONFIG_DIR": f"{folder}/config", "PYTHONUNBUFFERED": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_RECORD"}
     process = subprocess.Popen(
