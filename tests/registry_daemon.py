@@ -5,34 +5,23 @@ Debian's package is unpacked into a temporary folder where it is not installed; 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import gzip
 import hashlib
 import io
-import ipaddress
 import json
 import re
 import shutil
 import subprocess
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import requests
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.x509.oid import NameOID
 
 Json = dict[str, Any]
 PACKAGE = "docker-registry"
@@ -215,144 +204,3 @@ class Pusher:
         for repository, name in self.pushed:
             gone = self.session.delete(f"{self.url}/v2/{repository}/manifests/{name}", timeout=30)
             assert gone.status_code in (202, 404), gone.text
-
-
-# certificates and tokens
-
-
-class Authority:
-    """A certificate authority of a test's own. `ca`: its certificate, in PEM."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's CA")])
-        self._certificate = self._signed(self._name, self._key, x509.BasicConstraints(ca=True, path_length=0))
-        self.ca = folder / "ca.crt"
-        self.ca.write_bytes(_pem(self._certificate))
-
-    def certificate(self, name: str, address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """A certificate and its key for an address, as files."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        named = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        certificate, file = self.folder / f"{name}.crt", self.folder / f"{name}.key"
-        certificate.write_bytes(_pem(self._signed(subject, key, named)))
-        file.write_bytes(_key_pem(key))
-        return certificate, file
-
-    def token(self, claims: Json) -> str:
-        """A token as the registry wants them (JWT, ES256), which this CA's certificate vouches for."""
-        chain = [base64.b64encode(self._certificate.public_bytes(serialization.Encoding.DER)).decode()]
-        header = {"typ": "JWT", "alg": "ES256", "x5c": chain}
-        signed = ".".join(_segment(json.dumps(part).encode()) for part in (header, claims))
-        r, s = decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
-        return f"{signed}.{_segment(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
-
-    def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
-    ) -> x509.Certificate:
-        today = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(today - timedelta(hours=1))
-            .not_valid_after(today + timedelta(days=1))
-            .add_extension(extension, critical=False)
-        )
-        return builder.sign(self._key, hashes.SHA256())
-
-
-class TokenServer:
-    """Gives tokens to one user, for what `grants` allows: scopes without their actions, to actions.
-
-    `asked`: the query of each request, and whether user and password came with it. `lives`: seconds of a token.
-    """
-
-    ISSUER, SERVICE = "a test's token server", "the site's registry"
-
-    def __init__(self, authority: Authority, user: str, password: str, grants: Mapping[str, set[str]]) -> None:
-        self.grants = grants
-        self.lives = 300
-        self.asked: list[tuple[dict[str, list[str]], bool]] = []
-        self.tokens: list[str] = []
-        self._authority = authority
-        self._known = requests.auth._basic_auth_str(user, password)
-        handler = type("Handler", (_TokenHandler,), {"issue": self._issue})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.realm = f"http://127.0.0.1:{self._server.server_address[1]}/auth/token"
-
-    @property
-    def settings(self) -> Json:
-        """What a registry that wants its tokens is configured with, as `auth`."""
-        bundle = str(self._authority.ca)
-        return {
-            "token": {
-                "realm": self.realm,
-                "service": self.SERVICE,
-                "issuer": self.ISSUER,
-                "rootcertbundle": bundle,
-            }
-        }
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _issue(self, path: str, authorization: str | None) -> tuple[int, Json]:
-        query = parse_qs(urlsplit(path).query)
-        self.asked.append((query, authorization is not None))
-        if authorization not in (None, self._known):
-            return 401, {"details": "incorrect username or password"}
-        access = []
-        for scope in query.get("scope", []):
-            resource, _, actions = scope.rpartition(":")
-            kind, _, name = resource.partition(":")
-            allowed = self.grants.get(resource, set()) if authorization else set()
-            granted = [action for action in actions.split(",") if action in allowed]
-            access.append({"type": kind, "name": name, "actions": granted})
-        now = int(time.time())
-        times = {"iat": now, "nbf": now - 5, "exp": now + self.lives}
-        claims = {"iss": self.ISSUER, "sub": "", "aud": self.SERVICE, "jti": str(len(self.asked)), **times}
-        self.tokens.append(self._authority.token({**claims, "access": access}))
-        return 200, {"token": self.tokens[-1], "expires_in": self.lives}
-
-
-class _TokenHandler(BaseHTTPRequestHandler):
-    issue: Callable[[str, str | None], tuple[int, Json]]
-
-    def do_GET(self) -> None:
-        status, content = type(self).issue(self.path, self.headers["Authorization"])
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep quiet."""
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _segment(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import registry_daemon
-from registry_daemon import Authority, Pusher, running
+from registry_daemon import Pusher, running
 
 from runbook.services.registry import Registry
 
@@ -24,11 +24,6 @@ from runbook.services.registry import Registry
 def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program of a real registry."""
     return registry_daemon.program(tmp_path_factory.mktemp("docker-registry"))
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import bcrypt
 import pytest
-from registry_daemon import Authority, Pusher, TokenServer, layer, running
+from certificates import Authority, write
+from registry_daemon import Json, Pusher, layer, running
+from token_server import TokenServer
 
 from runbook import secrets
 from runbook.errors import (
@@ -68,58 +71,69 @@ def test_a_registry_that_allows_smaller_pages_only(binary: Path, tmp_path: Path)
 # TLS and htpasswd
 
 
+@dataclass(frozen=True)
+class Guarded:
+    """A registry with TLS that lets one user in, and its CA."""
+
+    url: str
+    ca: Path
+
+
+def with_tls(folder: Path, *names: str) -> Json:
+    """The settings of a registry with a certificate for these addresses, whose CA is `ca.pem` in the folder."""
+    authority = Authority()
+    write(folder, *authority.sign(*names), authority.pem)
+    return {"tls": {"certificate": str(folder / "c.pem"), "key": str(folder / "k.pem")}, "addr": "127.0.0.1:0"}
+
+
 @pytest.fixture(scope="module")
-def guarded(binary: Path, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a registry with TLS that lets one user in."""
+def guarded(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
-    certificate, key = authority.certificate("registry")
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     (folder / "htpasswd").write_text(f"{OPERATOR}:{hashed}\n")
-    tls = {"tls": {"certificate": str(certificate), "key": str(key)}, "addr": "127.0.0.1:0"}
     users = {"htpasswd": {"realm": "site", "path": str(folder / "htpasswd")}}
-    with running(binary, folder, http=tls, auth=users) as registry:
-        yield registry.url
+    with running(binary, folder, http=with_tls(folder, "127.0.0.1"), auth=users) as registry:
+        yield Guarded(registry.url, folder / "ca.pem")
 
 
-def test_tls_with_the_sites_ca_and_a_user(guarded: str, authority: Authority) -> None:
-    with Registry(guarded, auth=(OPERATOR, Secret(PASSWORD)), ca=authority.ca) as client:
+def test_tls_with_the_sites_ca_and_a_user(guarded: Guarded) -> None:
+    with Registry(guarded.url, auth=(OPERATOR, Secret(PASSWORD)), ca=guarded.ca) as client:
         client.ping()
         assert list(client.repositories()) == []
 
 
-def test_nobody_and_the_wrong_password_are_refused(guarded: str, authority: Authority) -> None:
-    with Registry(guarded, ca=authority.ca) as client, pytest.raises(CredentialsRefused, match="wants to know who"):
+def test_nobody_and_the_wrong_password_are_refused(guarded: Guarded) -> None:
+    with Registry(guarded.url, ca=guarded.ca) as client, pytest.raises(CredentialsRefused, match="wants to know who"):
         client.ping()
     with (
-        Registry(guarded, auth=(OPERATOR, Secret("guessed wrong")), ca=authority.ca) as client,
+        Registry(guarded.url, auth=(OPERATOR, Secret("guessed wrong")), ca=guarded.ca) as client,
         pytest.raises(CredentialsRefused, match=r"UNAUTHORIZED.*user operator is refused") as caught,
     ):
         client.ping()
     assert "guessed wrong" not in str(caught.value)
 
 
-def test_another_ca_is_not_trusted(guarded: str, tmp_path: Path) -> None:
-    other = Authority(tmp_path)
-    with Registry(guarded, ca=other.ca) as client, pytest.raises(CertificateRefused, match=r"certificate|issuer"):
+def test_another_ca_is_not_trusted(guarded: Guarded, tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    other.write_bytes(Authority().pem)
+    with Registry(guarded.url, ca=other) as client, pytest.raises(CertificateRefused, match=r"certificate|issuer"):
         client.ping()
-    with Registry(guarded) as client, pytest.raises(CertificateRefused):
+    with Registry(guarded.url) as client, pytest.raises(CertificateRefused):
         client.ping()
 
 
-def test_a_certificate_for_another_address_is_not_trusted(binary: Path, authority: Authority, tmp_path: Path) -> None:
-    certificate, key = authority.certificate("elsewhere", "192.0.2.1")
-    tls = {"tls": {"certificate": str(certificate), "key": str(key)}, "addr": "127.0.0.1:0"}
+def test_a_certificate_for_another_address_is_not_trusted(binary: Path, tmp_path: Path) -> None:
     with (
-        running(binary, tmp_path, http=tls) as registry,
-        Registry(registry.url, ca=authority.ca) as client,
+        running(binary, tmp_path, http=with_tls(tmp_path, "192.0.2.1")) as registry,
+        Registry(registry.url, ca=tmp_path / "ca.pem") as client,
         pytest.raises(CertificateRefused, match=r"127\.0\.0\.1"),
     ):
         client.ping()
 
 
-def test_each_side_that_speaks_tls_alone_is_told_so(guarded: str, binary: Path, tmp_path: Path) -> None:
+def test_each_side_that_speaks_tls_alone_is_told_so(guarded: Guarded, binary: Path, tmp_path: Path) -> None:
     with (
-        Registry(guarded.replace("https:", "http:")) as client,
+        Registry(guarded.url.replace("https:", "http:")) as client,
         pytest.raises(TlsMismatch, match="speaks TLS, and was asked in plain HTTP") as caught,
     ):
         client.ping()
@@ -137,14 +151,12 @@ def test_each_side_that_speaks_tls_alone_is_told_so(guarded: str, binary: Path, 
 
 
 @contextlib.contextmanager
-def with_tokens(
-    binary: Path, authority: Authority, folder: Path, grants: dict[str, set[str]]
-) -> Iterator[tuple[str, TokenServer]]:
+def with_tokens(binary: Path, folder: Path, grants: dict[str, set[str]]) -> Iterator[tuple[str, TokenServer]]:
     """The URL of a registry that holds `app:1.0`, and the server whose tokens it wants."""
     with running(binary, folder / "before") as registry:
         Pusher(registry.url).image("app", "1.0", (ONE,))
     with (
-        TokenServer(authority, OPERATOR, PASSWORD, grants) as server,
+        TokenServer(folder, OPERATOR, PASSWORD, grants) as server,
         running(
             binary, folder / "guarded", data=folder / "before/data", storage=DELETABLE, auth=server.settings
         ) as registry,
@@ -152,14 +164,14 @@ def with_tokens(
         yield registry.url, server
 
 
-def test_tokens_are_fetched_for_each_scope_and_kept(binary: Path, authority: Authority, tmp_path: Path) -> None:
+def test_tokens_are_fetched_for_each_scope_and_kept(binary: Path, tmp_path: Path) -> None:
     grants = {
         "registry:catalog": {"*"},
         "repository:app": {"pull", "push", "delete"},
         "repository:other": {"pull", "push"},
     }
     with (
-        with_tokens(binary, authority, tmp_path, grants) as (url, server),
+        with_tokens(binary, tmp_path, grants) as (url, server),
         Registry(url, auth=(OPERATOR, Secret(PASSWORD))) as client,
     ):
         client.ping()
@@ -181,10 +193,10 @@ def test_tokens_are_fetched_for_each_scope_and_kept(binary: Path, authority: Aut
         assert all(secrets.redact(f"Bearer {token}") == f"Bearer {secrets.MASK}" for token in server.tokens)
 
 
-def test_a_token_that_ends_is_fetched_anew(binary: Path, authority: Authority, tmp_path: Path) -> None:
+def test_a_token_that_ends_is_fetched_anew(binary: Path, tmp_path: Path) -> None:
     """The server says that tokens live longer than they do; the registry refuses one in the middle."""
     with (
-        with_tokens(binary, authority, tmp_path, {"repository:app": {"pull"}}) as (url, server),
+        with_tokens(binary, tmp_path, {"repository:app": {"pull"}}) as (url, server),
         Registry(url, auth=(OPERATOR, Secret(PASSWORD))) as client,
     ):
         server.lives = -120  # over already, beyond the registry's leeway of a minute
@@ -195,9 +207,9 @@ def test_a_token_that_ends_is_fetched_anew(binary: Path, authority: Authority, t
         assert len(server.asked) == 2
 
 
-def test_what_a_user_may_not_do_is_denied(binary: Path, authority: Authority, tmp_path: Path) -> None:
+def test_what_a_user_may_not_do_is_denied(binary: Path, tmp_path: Path) -> None:
     with (
-        with_tokens(binary, authority, tmp_path, {"repository:app": {"pull"}}) as (url, _),
+        with_tokens(binary, tmp_path, {"repository:app": {"pull"}}) as (url, _),
         Registry(url, auth=(OPERATOR, Secret(PASSWORD))) as client,
         Registry(url, auth=(OPERATOR, Secret("guessed wrong"))) as wrong,
         Registry(url) as nobody,
