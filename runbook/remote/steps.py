@@ -639,6 +639,7 @@ class Service(Step):
         "UnitFileState",
         "MainPID",
         "ActiveEnterTimestampMonotonic",
+        "NeedDaemonReload",
     )
     _FOLDERS: ClassVar = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
@@ -713,7 +714,12 @@ class Service(Step):
             started = int(present["ticks"]) / int(present["hertz"])
         else:  # a unit without a main process
             started = int(present["ActiveEnterTimestampMonotonic"]) / 1e6
-        return _newer(self.name, state, started, pending, self.restart_if_newer)
+        newer = _newer(self.name, state, started, pending, self.restart_if_newer)
+        if present.get("NeedDaemonReload") == "yes":
+            # A unit with Restart= may have started by itself since its file changed, from what systemd had read before.
+            units = (*self._files, *(f"{file}.d" for file in self._files))
+            newer += [path for path in self.restart_if_newer if path.startswith(units) and path not in newer]
+        return newer
 
     def script(self, change: Change) -> str:
         name = quote(self.name)
