@@ -1,7 +1,7 @@
 """A picture of where an app's instances run: a row a host, a box an instance with its port.
 
-The picture is SVG, drawn here: it loads nothing, and reads on a light and on a dark page. A host with more instances
-than fit a row has a bar as long as their share, and their number.
+The picture is SVG, drawn here: it loads nothing, and reads on a light and on a dark page. Where some host has more
+instances than fit a row, every host has a bar in proportion, and the number.
 """
 
 from __future__ import annotations
@@ -82,11 +82,11 @@ class Distribution:
         )
 
     def _row(self, host: str, count: int, y: int, most: int) -> list[str]:
-        """The boxes of one host; a bar where they are too many; an outline where there is none."""
+        """The boxes of one host, or its bar where `most`, the most of any host, do not fit a row."""
         if not count:
-            return [f'<rect x="{_LEFT}" y="{y}" width="{_BOX}" height="22" rx="3" fill="{_EMPTY}"/>']
+            return [f'<text x="{_LEFT}" y="{y + 15}" {_TEXT}>–</text>']
         mine = self.tasks[self.tasks["host"] == host]
-        if count > ROW_HOLDS:
+        if most > ROW_HOLDS:
             length = ROW_HOLDS * (_BOX + _GAP) * count / most
             colour = self.COLOURS["running"]
             return [

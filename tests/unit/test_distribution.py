@@ -46,10 +46,12 @@ def test_it_shows_in_a_terminal() -> None:
     assert "██ 2" in shown.get()
 
 
-def test_many_on_one_host_are_a_bar_with_their_number() -> None:
-    picture = Distribution("/hello", tasks(("node1", str(8400 + number)) for number in range(300)), HOSTS).svg()
-    assert "300" in texts(picture)
-    assert picture.count("<rect") < 20
+def test_where_a_host_has_many_all_have_bars_in_proportion() -> None:
+    places = [("node1", str(number)) for number in range(300)] + [("node2", str(number)) for number in range(3)]
+    picture = Distribution("/hello", tasks(places), HOSTS).svg()
+    assert {"300", "3"} <= set(texts(picture))
+    widths = [float(bar.get("width", 0)) for bar in ET.fromstring(picture).iter(f"{SVG}rect")][:2]
+    assert widths == [700, 7]
 
 
 def test_of_many_hosts_only_those_with_instances_are_shown_and_strangers_too() -> None:

@@ -5,6 +5,12 @@
 - `deployments`: `follow` a deployment to its end; `explain` why it gets no further.
 - `fit`: on which slave an app's next task would fit, and what each of the others lacks.
 - `tables`: all that as DataFrames.
+- `steps`: what a host that runs an instance should be.
+- `ensemble`: what must hold of the instances together, and of their framework in Mesos.
+- `deploy`: `deploy`, `scale` and `delete` as rows of the journal, in every mode; `tasks_of` an app.
+- `diagnose`: known failures in its log, what locks an app, and what outgrows a znode.
+- `losses`: lost hosts, and where their tasks are now; `drill`: a task that is made to crash.
+- `chapter`: chapter 4 as the notebook opens it (imported by it, not here).
 """
 
 from runbook.services.marathon.apps import App, Difference, app_from_file, app_id, app_of, differences

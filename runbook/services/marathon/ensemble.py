@@ -288,7 +288,8 @@ class Framework:
         """The frameworks of this name that Mesos knows."""
         frame = frameworks_table(self.state)
         ours = frame[(frame["name"] == self.name) | (frame["id"] == self.id)]
-        return ours[["id", "name", "status", "host", "tasks", "registered"]].reset_index(drop=True)
+        shown = ours[["id", "name", "status", "host", "tasks"]].reset_index(drop=True)
+        return shown.assign(**{"registered (UTC)": ours["registered"].dt.strftime("%Y-%m-%d %H:%M:%S").tolist()})
 
     def _orphans(self) -> list[str]:
         tasks = tasks_table(self.state)
