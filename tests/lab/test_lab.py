@@ -21,7 +21,7 @@ from asking import Ask
 
 from runbook import lab as labs
 from runbook.errors import LabError
-from runbook.lab import Lab, Node, Output, engine, keys, rpms
+from runbook.lab import Lab, Node, Output, engine, images, keys, rpms
 from runbook.lab.archive import Entry, pack
 from runbook.lab.folder import Folder
 from runbook.lab.waiting import until
@@ -155,9 +155,12 @@ def test_the_engine_stays_while_others_have_containers_on_it(
         elsewhere.setenv("DOCKER_HOST", lab.engine.address)
         elsewhere.setenv("RUNBOOK_LAB_DIR", str(tmp_path / "other"))
         elsewhere.setenv("RUNBOOK_LAB_SITE", str(tmp_path / "other.yml"))
+        elsewhere.setattr(images, "TAGS", {images.USERLAND: images.TAGS[images.USERLAND]})  # the others take longer
         with labs.up(nodes=1) as other:
             assert not {node.address for node in other.nodes} & {node.address for node in lab.nodes}
             guest = other.nodes[0].container
+            built = f"runbook-lab-{other.folder.id}/*"
+            assert [path.suffix for path in sorted(other.folder.images.iterdir())] == [".sha256", ".gz"]
         with monkeypatch.context() as here:
             here.delenv("DOCKER_HOST")
             here.setenv("RUNBOOK_LAB_DIR", str(folder.path))
@@ -167,6 +170,8 @@ def test_the_engine_stays_while_others_have_containers_on_it(
         assert labs.down(everything=True) == 1
 
     assert not (tmp_path / "other.yml").exists()
+    assert not (tmp_path / "other" / "images").exists()
+    assert not lab.engine.client.images.list(filters={"reference": built})
     assert containers(lab) == before
 
 

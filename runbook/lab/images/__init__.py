@@ -26,6 +26,7 @@ from runbook.lab import image
 from runbook.lab.archive import Entry, digest, pack, tree
 from runbook.lab.engine import Engine, Progress
 from runbook.lab.folder import Folder
+from runbook.lab.keys import write
 
 RECIPES = Path(__file__).parent
 DOUBLES = RECIPES.parent / "doubles"
@@ -128,7 +129,7 @@ def _save(engine: Engine, folder: Folder, recipe: Recipe, tag: str) -> None:
             file.seek(0)
             total = hashlib.file_digest(file, "sha256").hexdigest()
     part.replace(target)
-    _sum(folder, recipe).write_text(total, encoding="ascii")
+    write(_sum(folder, recipe), total.encode(), mode=0o644)
 
 
 def rename(saved: IO[bytes], target: IO[bytes], tag: str) -> None:
