@@ -1,6 +1,6 @@
 """Chapter 6 on nodes: a MariaDB under Marathon, its data after a kill, its passwords nowhere, and what goes wrong.
 
-The chapters 1 to 5 are rolled out before it, which costs little where they are. What the runbook did is judged by a
+The chapters 1 to 5 are rolled out before it where they are not. What the runbook did is judged by a
 connection of the test's own, by Docker on the node and by the journal.
 """
 
@@ -20,6 +20,7 @@ import pymysql
 import pytest
 import yaml
 from asking import Ask
+from test_mesos import in_process
 
 from runbook.errors import (
     ApplyFailed,
@@ -31,6 +32,7 @@ from runbook.errors import (
     StatementRefused,
 )
 from runbook.lab import Lab, Node
+from runbook.preflight import State
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult
@@ -39,10 +41,12 @@ from runbook.services.marathon.deploy import deploy, marathon_of
 from runbook.services.mysql import Account, MySql, Server, data_host, mysql_app
 from runbook.services.mysql.app import DataFolder, password_file
 from runbook.services.mysql.checks import Placement
+from runbook.services.mysql.conditions import Seen, judge
 from runbook.site import Site
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]  # the first test may wait for six chapters
 
+BEFORE = ("01_zookeeper", "02_mesos_master", "03_mesos_slave", "04_marathon", "05_docker")
 RUNBOOK = Path(sys.executable).parent / "runbook"
 SAMPLE = """\
 rm -f /run/sampled /run/sampling; touch /run/sampling
@@ -119,8 +123,9 @@ class Rollouts:
 @pytest.fixture(scope="module")
 def rolled_out(lab: Lab, ask: Ask, site: Site, node: Node, tmp_path_factory: pytest.TempPathFactory) -> Rollouts:
     outputs = tmp_path_factory.mktemp("outputs")
-    before = rollout(lab.site_file, outputs, "1-5", "--yes")
-    assert before.status == 0, before.printed
+    if not can_run(site):
+        for notebook in BEFORE:
+            in_process(notebook, tmp_path_factory.mktemp(notebook), lab.site_file, "apply")
     forget(site, ask, node)
     for one in lab.nodes:
         ask(one, SAMPLE)
@@ -128,6 +133,13 @@ def rolled_out(lab: Lab, ask: Ask, site: Site, node: Node, tmp_path_factory: pyt
     second = rollout(lab.site_file, outputs, "6", "--yes")
     sampled = {one.name: ask(one, SAMPLED) for one in lab.nodes}
     return Rollouts(first, second, rollout(lab.site_file, outputs, "6"), sampled)
+
+
+def can_run(site: Site) -> bool:
+    """Whether the chapters before were rolled out: else MySQL could not run."""
+    with Hosts.of(site) as hosts:
+        found = {one.name: one.state for one in judge(site, Seen.ask(site, hosts))}
+    return all(found[name] is State.OK for name in ("one server a folder", "slave", "runs Docker tasks", "image"))
 
 
 def forget(site: Site, ask: Ask, node: Node) -> None:
