@@ -35,7 +35,7 @@ CHAPTERS = ("00_overview", "01_zookeeper", "02_mesos_master", "03_mesos_slave", 
 GONE = """
 systemctl stop marathon 2>/dev/null
 rpm -e marathon 2>/dev/null
-rm -rf /etc/marathon /etc/default/marathon /etc/mesos-master/slave_ping_timeout
+rm -rf /etc/marathon /etc/default/marathon /etc/mesos-master/slave_ping_timeout /var/lib/runbook/artifacts/*/marathon-*
 systemctl daemon-reload
 exit 0
 """
@@ -220,6 +220,23 @@ def test_a_stray_file_is_named_before_an_instance_ends_on_it(open_chapter: Open,
     finally:
         ask(node, "rm /etc/marathon/conf/zk.bak; touch -r /tmp/then /etc/marathon/conf")
     assert ask(node, "systemctl show -p MainPID --value marathon") == pid
+
+
+def test_an_instance_that_does_not_start_is_explained_by_its_log_and_stops_the_rest(
+    open_chapter: Open, lab: Lab, ask: Ask
+) -> None:
+    pids = [ask(node, "systemctl show -p MainPID --value marathon") for node in lab.nodes]
+    node = lab.nodes[1]
+    ask(node, "echo nonsense > /etc/marathon/conf/zk_session_timeout")
+    try:
+        with pytest.raises(ApplyFailed, match=r"(?s)Bad arguments for option 'zk_session_timeout'.*correct the file"):
+            open_chapter("apply").start()
+    finally:
+        ask(node, LESS_PATIENCE)
+    after = [ask(other, "systemctl show -p MainPID --value marathon") for other in lab.nodes]
+    assert [after[0], after[2]] == [pids[0], pids[2]]
+    mended = open_chapter("apply").start()
+    assert {(one.host, one.step) for one in mended.having(Status.CHANGED)} == {(node.name, "service marathon")}
 
 
 def test_an_app_of_a_file_is_deployed_and_deleted_behind_its_gate(

@@ -70,6 +70,7 @@ def test_scaling_restarting_and_deleting_are_followed(client: Marathon) -> None:
     *_, last = follow(client, client.put({"id": name, **SLEEP}), deadline=60)
     *_, last = follow(client, client.scale(name, 3), deadline=60)
     assert (last.done, last.running) == (True, 3)
+    assert client.put({"id": name, **SLEEP, "instances": 1}, keep_instances=True).outcome == "unchanged"
     *_, last = follow(client, client.restart(name), deadline=60)
     assert (last.done, last.running, last.old) == (True, 3, 0)
     assert len(client.versions(name)) >= 2
@@ -141,6 +142,7 @@ def test_the_instances(client: Marathon, contract: Contract) -> None:
     table = instances_table(client.views())
     assert list(table["version"].unique()) == ["1.1.1"]
     assert table["answers"].all()
+    assert all(view.elected for view in client.views())
     assert set(table["names"]) == {client.leader()}
     assert client.info()["frameworkId"]
 
