@@ -53,8 +53,39 @@ def test_the_document_s_files_and_the_address_that_it_lacks() -> None:
         f"{CONF}/http_port": "(absent)",
         "/etc/default/marathon": "LIBPROCESS_IP=198.51.100.11\n",
     }
-    first, *_ = steps.settings(marathon_site(), marathon_site().hosts[0])
+    first, *_, last = steps.settings(marathon_site(), marathon_site().hosts[0])
     assert isinstance(first, Directory)
+    assert isinstance(last, ConfFolder)
+
+
+def test_packages_from_1_5_on_are_told_by_variables() -> None:
+    given = marathon_site("marathon: {version: 1.5.1-1.0.600.el7}")
+    zk = "198.51.100.11:2181,198.51.100.12:2181,198.51.100.13:2181"
+    (path,), (text,) = files(given).keys(), files(given).values()
+    assert path == "/etc/default/marathon"
+    assert text.splitlines() == [
+        f"MARATHON_MASTER=zk://{zk}/mesos",
+        f"MARATHON_ZK=zk://{zk}/marathon",
+        "MARATHON_HOSTNAME=198.51.100.11",
+        "MARATHON_HTTP_PORT=8080",
+        "MARATHON_MESOS_USER=root",
+        "LIBPROCESS_IP=198.51.100.11",
+    ]
+    assert steps.service(given, given.hosts[0]).restart_if_newer == (path,)
+
+
+@pytest.mark.parametrize(
+    ("version", "reads"),
+    [
+        ("1.1.1-1.0.472.el7", True),
+        ("1.4.11-1.0.676.el7", True),
+        ("1.5.0-1", False),
+        ("1.11.24-1", False),
+        ("2.0-1", False),
+    ],
+)
+def test_which_packages_read_the_folder(version: str, reads: bool) -> None:
+    assert steps.reads_folder(marathon_site(f"marathon: {{version: {version}}}")) is reads
 
 
 def test_other_ports_are_written() -> None:

@@ -279,12 +279,7 @@ class MarathonChapter(Chapter):
     def _start_steps(self, host: HostParameters) -> Sequence[Step]:
         # A plan must foresee the files and the start of a package that is not there yet.
         planned = (steps.install(self.site),) if self.mode is Mode.PLAN else ()
-        return (
-            *planned,
-            *steps.settings(self.site, host),
-            steps.ConfFolder(),
-            steps.service(self.site, host),
-        )
+        return *planned, *steps.settings(self.site, host), steps.service(self.site, host)
 
     def _deploy(self, app: App) -> ApplyResult:
         return self._followed(lambda: apps.deploy(self.site, app, mode=self.mode, keep_instances=True))

@@ -13,7 +13,7 @@ folder no more).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,30 +41,43 @@ def install(site: Site) -> Rpm:
 
 
 def settings(site: Site, host: HostParameters) -> tuple[Step, ...]:
-    """The files of 4.2, and the address at which Mesos' masters reach the framework."""
+    """The files of 4.2, and the address at which Mesos' masters reach the framework.
+
+    The packages of 1.5 and later take all of it from variables. They run Marathon, and so its tasks, as a user of their
+    own unless they are told otherwise.
+    """
     marathon = site.marathon
+    libprocess = {"LIBPROCESS_IP": ip_of(host), "LIBPROCESS_PORT": str(marathon.libprocess_port or "")}
+    flags = {"master": site.mesos_zk, "zk": site.marathon_zk, "hostname": host.address}
+    if not reads_folder(site):
+        flags |= {"http_port": str(marathon.http_port), "mesos_user": "root"}
+        return (_variables({f"MARATHON_{name.upper()}": value for name, value in flags.items()} | libprocess),)
     port = f"{CONF}/http_port"
-    libprocess = {"IP": ip_of(host), "PORT": str(marathon.libprocess_port or "")}
     return (
         Directory(CONF),
-        File(f"{CONF}/master", f"{site.mesos_zk}\n"),
-        File(f"{CONF}/zk", f"{site.marathon_zk}\n"),
-        File(f"{CONF}/hostname", f"{host.address}\n"),
+        *(File(f"{CONF}/{name}", f"{value}\n") for name, value in flags.items()),
         Absent(port) if marathon.http_port == PORT else File(port, f"{marathon.http_port}\n"),
-        Lines(
-            DEFAULTS,
-            tuple(
-                (rf"\s*(export\s+)?LIBPROCESS_{name}=", f"LIBPROCESS_{name}={value}" if value else "")
-                for name, value in libprocess.items()
-            ),
-        ),
+        _variables(libprocess),
+        ConfFolder(),
     )
+
+
+def reads_folder(site: Site) -> bool:
+    """Whether the package makes flags of the files in /etc/marathon/conf: those before 1.5 do."""
+    numbers = re.match(r"(\d+)\.(\d+)", site.marathon.version)
+    return numbers is None or (int(numbers[1]), int(numbers[2])) < (1, 5)
+
+
+def _variables(values: Mapping[str, str]) -> Lines:
+    """Variables in /etc/default/marathon; those without a value are taken out."""
+    lines = ((rf"\s*(export\s+)?{name}=", f"{name}={value}" if value else "") for name, value in values.items())
+    return Lines(DEFAULTS, tuple(lines))
 
 
 def service(site: Site, host: HostParameters) -> Daemon:
     """A running Marathon that has the present configuration. Its restart costs no task: they are the slaves'."""
-    files = (step.path for step in settings(site, host) if isinstance(step, File | Absent | Lines))
-    return Daemon(PROGRAM, restart_if_newer=(CONF, *files), package=site.marathon.package)
+    paths = (step.path for step in settings(site, host) if isinstance(step, File | Absent | Lines | Directory))
+    return Daemon(PROGRAM, restart_if_newer=tuple(paths), package=site.marathon.package)
 
 
 _SWITCHES = (
