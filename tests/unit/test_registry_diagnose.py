@@ -43,6 +43,12 @@ Get "https://{ADDRESS}/v2/": http: server gave HTTP response to HTTPS client"""
         (f"Get http://{ADDRESS}/v2/: dial tcp {ADDRESS}: connect: connection refused", "nothing listens", "run 7.3"),
         ("dial tcp 198.51.100.11:8600: i/o timeout", "is not reached", "firewall"),
         ("unsupported: The operation is unsupported.", "read-only, or runs without", "run 7.3"),
+        (
+            "error parsing HTTP 405 response body: invalid character 'M' looking for beginning of value: "
+            '"Method not allowed\\n"',
+            "read-only, or runs without",
+            "run 7.3",
+        ),
         ("Error response from daemon: No such image: lab/userland:1", "is not on that host", "run chapter 5"),
         ("received unexpected HTTP status: 500 Internal Server Error", "cannot write", "disk and owner"),
         ("write /var/lib/docker/tmp/x: no space left on device", "a disk is full", "df"),

@@ -101,7 +101,7 @@ KNOWN: tuple[Failure, ...] = (
         "run registry:2.3.0 or later by its explicit tag: registry:latest was version 1 until July 2016",
     ),
     _failure(
-        r"405 Method Not Allowed|unsupported: The operation is unsupported",
+        r"405 Method Not Allowed|HTTP 405 response|unsupported: The operation is unsupported",
         "the registry does not do this: it is read-only, or runs without REGISTRY_STORAGE_DELETE_ENABLED (7.5.2)",
         "run 7.3: it makes the container anew with delete enabled, and writable",
     ),
