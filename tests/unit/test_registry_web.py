@@ -15,8 +15,18 @@ from typing import Any
 import pytest
 from loopback import Loopback, Piece, Request, answer
 
-from runbook.errors import EndpointUnreachable, HostUnreachable, ParameterError, RunbookError, UnexpectedAnswer
+from runbook.errors import (
+    CredentialsRefused,
+    EndpointUnreachable,
+    HostUnreachable,
+    ParameterError,
+    RegistryTooOld,
+    RunbookError,
+    TlsMismatch,
+    UnexpectedAnswer,
+)
 from runbook.lab.doubles.registry_web.server import Server, Settings
+from runbook.outcomes import Outcome
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Output
 from runbook.secrets import Secret, redact
@@ -402,11 +412,35 @@ def test_nothing_is_at_fault_where_the_page_lists_the_registry() -> None:
         ({"seen": registry_seen(port=8601)}, "registry: its container is published at another port"),
         ({"within": REFUSED}, "registry: its container runs and does not answer"),
         ({"outside": UNREACHABLE}, "network: the registry cannot be reached from this machine"),
-        ({"outside": UNREACHABLE, "within": Reach()}, "registry: it does not answer"),
+        ({"outside": UNREACHABLE, "within": Reach()}, "registry: it does not answer as it should"),
     ],
 )
 def test_a_registry_at_fault(registry: dict[str, Any], cause: str) -> None:
     assert causes(good_registry(**registry), good_page()) == [("node1", cause)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RegistryTooOld("it speaks API 1", "use the image atcol/docker-registry-ui"),
+        TlsMismatch("it speaks TLS", "set registry.security: tls"),
+        CredentialsRefused("it wants to know who asks", "give registry.user"),
+    ],
+)
+def test_a_registry_that_answers_otherwise_is_no_matter_of_the_network(error: RunbookError) -> None:
+    page = good_page(lists=Evidence.against(error))
+    (finding,) = diagnose.diagnose(SITE, good_registry(outside=error), [page])
+    assert (finding.host, finding.cause) == ("node1", "registry: it does not answer as it should")
+    assert (finding.evidence, finding.remedy) == (error.message, error.remedy)
+
+
+def test_each_page_is_judged_by_itself() -> None:
+    other = replace(page_seen(), host=HOSTS["node1"])
+    pages = [good_page(outside=UNREACHABLE), good_page(seen=other, lists=LACKS)]
+    assert [(one.host, one.cause) for one in diagnose.diagnose(SITE, good_registry(), pages)] == [
+        ("node2", "network: the page cannot be reached from this machine"),
+        ("node1", "page: it does not list the registry"),
+    ]
 
 
 def test_what_follows_from_a_registry_s_fault_is_not_told_as_another() -> None:
@@ -503,3 +537,24 @@ def test_what_is_wrong_in_several_places_is_told_of_each() -> None:
         ("node1", "registry: its container does not run"),
         ("node2", "page: its container does not run"),
     ]
+
+
+# the chapter
+
+
+def test_a_site_without_a_page_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    (tmp_path / "outputs").mkdir()
+    file = tmp_path / "site.yml"
+    file.write_text("name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [docker]}\n")
+    web = chapter.RegistryWeb(file, "apply")
+    assert not web.image().results
+    assert not web.run().results
+    assert web.pages().frame.empty
+    for result in (web.answers(), web.lists(), web.port()):
+        assert (result.holds, result.evidence.text) == (True, "no host has the role registry_web")
+    assert web.choice().frame["here"].tolist()[0] == "– no host is the registry"
+    assert len(web.diagnose()) == 0
+    assert web.logs().frame.empty
+    assert web.finish().outcome is Outcome.OK

@@ -35,6 +35,8 @@ PATIENCE = 150.0
 LIST_PATIENCE = 30.0
 """Seconds until a page that answers must list the registry: pushes may be under way."""
 
+NO_PAGE = Evidence(True, "no host has the role registry_web")
+
 
 class RegistryWeb(Chapter):
     """Chapter 8: the page, on each host that has the role registry_web."""
@@ -45,7 +47,7 @@ class RegistryWeb(Chapter):
     def image(self) -> ApplyResult:
         """8.1: the page's image on its hosts, by its explicit tag, from its archive."""
         with self.section("8.1", "Image"):
-            return self._applied(lambda: self._pages.apply([image(self.site)], name="docker load"))
+            return self._applied(lambda: self._pages.apply(lambda _: [image(self.site)], name="docker load"))
 
     def run(self) -> ApplyResult:
         """8.2: the container, with the variables that its version reads, behind the gate `recreate-container`.
@@ -54,7 +56,7 @@ class RegistryWeb(Chapter):
         """
         with self.section("8.2", "Run"):
             try:
-                return self._applied(lambda: self._pages.apply([container(self.site)], name="docker run"))
+                return self._applied(lambda: self._pages.apply(lambda _: [container(self.site)], name="docker run"))
             except ApplyFailed as error:
                 self._explain(error)
 
@@ -64,16 +66,9 @@ class RegistryWeb(Chapter):
             rows = []
             for seen in self._seen():
                 address = asked(seen.environment, self.site.registry_web.variables) if seen.inspected else None
+                asks = f"{address[0]}:{address[1]}" if address else ""
                 with page_of(self.site, seen.host) as page:
-                    rows.append(
-                        (
-                            seen.host.name,
-                            page.url,
-                            seen.image,
-                            seen.status,
-                            f"{address[0]}:{address[1]}" if address else "",
-                        )
-                    )
+                    rows.append((seen.host.name, page.url, seen.image, seen.mark, asks))
                 if seen.image:
                     self.versions(seen.host.name, {"registry page": seen.image})
             columns = ["host", "page", "image", "container", "asks the registry at"]
@@ -106,7 +101,7 @@ class RegistryWeb(Chapter):
         """8.3.2: the last lines of both containers."""
         with self.section("8.3.2 logs", "The logs of both containers"):
             containers = [*look(self.hosts("registry"), self.site.registry.container, lines), *self._seen(lines)]
-            rows = [(seen.host.name, seen.name, seen.status, "\n".join(seen.said)) for seen in containers]
+            rows = [(seen.host.name, seen.name, seen.mark, "\n".join(seen.said)) for seen in containers]
             frame = pd.DataFrame(rows, columns=["host", "container", "state", "last lines"])
             return Table(frame, "docker logs", states=("state",), literal=("last lines",))
 
@@ -136,21 +131,25 @@ class RegistryWeb(Chapter):
         for host in self._pages:
             with page_of(self.site, host) as page:
                 said.append(f"{page.url} answers {page.get('/').status}")
-        return Evidence(True, "; ".join(said))
+        return Evidence(True, "; ".join(said)) if said else NO_PAGE
 
     def _listing(self) -> Evidence:
-        evidence = Evidence(True, "no host has a page")
+        evidence = NO_PAGE
         for host in self._pages:
             evidence = lists(self.site, host)
             if not evidence.holds:
-                return evidence
+                break
         return evidence
 
     def _matching(self) -> Evidence:
+        if not self._pages:
+            return NO_PAGE
         (registry,) = look(self.hosts("registry"), self.site.registry.container)
         return matching(self.site, self._seen(), registry)
 
     def _diagnose(self) -> Findings:
+        if not self._pages:
+            return Findings(diagnose.SUBJECT, ())
         return diagnose.diagnose(self.site, *diagnose.ask(self.site, self.hosts()))
 
     def _explain(self, error: ApplyFailed | CheckFailed) -> NoReturn:
@@ -200,6 +199,8 @@ def choice(site: Site) -> Table:
 
 def _api(site: Site) -> tuple[str, str]:
     """The version of the API that the registry speaks, and how one knows; none where it does not tell."""
+    if not site.having("registry"):
+        return "", "no host is the registry"
     try:
         with Registry.of(site) as registry:
             registry.ping()

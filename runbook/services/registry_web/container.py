@@ -151,6 +151,13 @@ class Seen:
         return f"{state.get('Status', 'stopped')}, {ended}"
 
     @property
+    def mark(self) -> str:
+        """Its state as a table shows it."""
+        if self.running:
+            return self.status
+        return f"{'–' if self.trouble.startswith('there is no') else '✗'} {self.status}"
+
+    @property
     def image(self) -> str:
         """The name that its image was started by."""
         return str(self.inspected.get("Config", {}).get("Image", ""))

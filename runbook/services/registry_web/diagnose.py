@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from runbook.errors import RunbookError, ServiceError
+from runbook.errors import EndpointTimeout, EndpointUnreachable, RunbookError
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
@@ -36,6 +36,7 @@ from runbook.services.registry_web.container import (
 from runbook.services.registry_web.page import lists, page_of
 from runbook.site import HostParameters, Site
 
+SUBJECT = "the registry's page"
 ITSELF = "127.0.0.1"
 
 UNKNOWN = "unknown"
@@ -131,7 +132,7 @@ def _reason(line: str) -> str:
 
 
 def ask(site: Site, hosts: Hosts) -> tuple[Place, tuple[Page, ...]]:
-    """Ask both hosts and this machine. Raises nothing: what cannot be reached is part of the answer."""
+    """Ask both hosts of a site with a page, and this machine. What cannot be reached is part of the answer."""
     (seen,) = look(hosts.having("registry"), site.registry.container)
     said = hosts.only(seen.host.name).run(registry_question(site.registry.port))[seen.host.name]
     return Place(seen, reach(said, "within"), _error(lambda: _ping(site))), tuple(
@@ -172,24 +173,14 @@ def _error(question: Callable[[], None]) -> RunbookError | None:
 
 def diagnose(site: Site, registry: Place, pages: Sequence[Page]) -> Findings:
     """What keeps pages from listing what the registry lists; in the order in which it should be mended."""
-    found = [*_registry(site, registry)]
+    fault = [*_container("registry", "7.3", registry, site.registry.port, site.registry.container_port)]
+    fault = fault or [*_registry(registry)]
+    found = [*fault]
     for page in pages:
-        found += _page(site, page) or _variables(site, page) or _network(site, page, registry)
-        if not found:
-            found += _list(site, page)
-    return Findings("the registry's page", tuple(found))
-
-
-def _registry(site: Site, place: Place) -> list[Finding]:
-    return [
-        *_container("registry", "7.3", place, site.registry.port, site.registry.container_port),
-    ] or [*_from_here("registry", place)]
-
-
-def _page(site: Site, page: Page) -> list[Finding]:
-    return [
-        *_container("page", "8.2", page, site.registry_web.port, site.registry_web.container_port),
-    ] or [*_from_here("page", page)]
+        own = [*_container("page", "8.2", page, site.registry_web.port, site.registry_web.container_port)]
+        own = own or [*_page(page)] or [*_variables(site, page)] or [*_network(site, page, registry)]
+        found += own or ([] if fault else [*_list(site, page)])
+    return Findings(SUBJECT, tuple(found))
 
 
 def _container(what: str, section: str, place: Place, port: int, inside: int) -> Iterator[Finding]:
@@ -210,23 +201,33 @@ def _container(what: str, section: str, place: Place, port: int, inside: int) ->
         yield Finding(host, f"{what}: its container runs and does not answer", evidence + _last_word(seen), remedy)
 
 
-def _from_here(what: str, place: Place) -> Iterator[Finding]:
-    """What answers on its own host must answer here, too."""
-    error = place.outside
+def _registry(place: Place) -> Iterator[Finding]:
+    """A registry that answers on its own host must answer here, too, and as one that speaks API 2."""
+    error, host = place.outside, place.seen.host.name
     if error is None:
         return
-    host = place.seen.host.name
-    answer = error.answer if isinstance(error, ServiceError) else None
-    if answer is not None:
-        return  # it was reached, and what it answered is told by `_list` or by chapter 7
-    remedy = "let this machine's address through (open_ports), or work from within the network"
-    if place.within.answered:
-        yield Finding(host, f"network: the {what} cannot be reached from this machine", error.message, remedy)
+    if place.within.answered and type(error) in _UNREACHED:
+        yield Finding(host, "network: the registry cannot be reached from this machine", error.message, _LET_IN)
     else:
-        yield Finding(host, f"{what}: it does not answer", error.message, error.remedy or "read its log")
+        remedy = error.remedy or "run 7.4, which looks closer"
+        yield Finding(host, "registry: it does not answer as it should", error.message, remedy)
 
 
-def _variables(site: Site, page: Page) -> list[Finding]:
+def _page(page: Page) -> Iterator[Finding]:
+    """A page that answers on its own host must answer here, too. What it answers is for `_list` to judge."""
+    error, host = page.outside, page.seen.host.name
+    if page.within.answered and type(error) in _UNREACHED:
+        assert error is not None
+        yield Finding(host, "network: the page cannot be reached from this machine", error.message, _LET_IN)
+    elif error is not None and getattr(error, "answer", None) is None:
+        yield Finding(host, "page: it does not answer", error.message, error.remedy or "read its log")
+
+
+_UNREACHED = (EndpointUnreachable, EndpointTimeout)
+_LET_IN = "let this machine's address through (open_ports), or work from within the network"
+
+
+def _variables(site: Site, page: Page) -> Iterator[Finding]:
     """The variables of a container that should lead it to the registry, and have other values."""
     present = page.seen.environment
     wanted = {name: value for name, value in variables(site).items() if name in _WAY}
@@ -236,12 +237,12 @@ def _variables(site: Site, page: Page) -> list[Finding]:
         if present.get(name) != _revealed(value)
     ]
     if not wrong:
-        return []
+        return
     evidence = "; ".join(wrong)
     if (address := asked(present, site.registry_web.variables)) and address[0] in _OWN:
         evidence += f"; to a container {address[0]} is itself, not its host"
-    host = page.seen.host.name
-    return [Finding(host, "variables: they do not lead to the registry", evidence, "run 8.2, which corrects them")]
+    remedy = "run 8.2, which corrects them"
+    yield Finding(page.seen.host.name, "variables: they do not lead to the registry", evidence, remedy)
 
 
 _WAY = (
@@ -261,10 +262,10 @@ def _revealed(value: str | Secret) -> str:
     return value.reveal() if isinstance(value, Secret) else value
 
 
-def _network(site: Site, page: Page, registry: Place) -> list[Finding]:
+def _network(site: Site, page: Page, registry: Place) -> Iterator[Finding]:
     """A registry that answers on its own host must answer the page, too."""
     if not page.registry.silent or not registry.within.answered:
-        return []
+        return
     host, port = registry_of(site)
     evidence = (
         f"from within {page.seen.name}, {host}:{port} gives: {page.registry.error or page.registry.line}, while "
@@ -274,7 +275,7 @@ def _network(site: Site, page: Page, registry: Place) -> list[Finding]:
         f"let the containers of {page.seen.host.name} through to port {port} (iptables -S); after a reload of "
         "firewalld restart docker, which writes its rules anew"
     )
-    return [Finding(page.seen.host.name, "network: the page cannot reach the registry", evidence, remedy)]
+    yield Finding(page.seen.host.name, "network: the page cannot reach the registry", evidence, remedy)
 
 
 def _list(site: Site, page: Page) -> Iterator[Finding]:
