@@ -283,7 +283,7 @@ class Container(Step):
         if not change.actions:
             return _NO_DOCKER
         name = quote(self.name)
-        lines = ["set -e", _STEADY.format(name=name, rounds=int(STEADY * 5), tries=START_TRIES)]
+        lines = ["set -e", _STEADY.format(name=name, rounds=int(STEADY * 5), tries=START_TRIES, loops=LOOPS)]
         if change.actions == ("create",):
             return "\n".join([*lines, self._demand_image(), self._run(), "up || { tell; exit 1; }", ""])
         lines.append(_COMPARE.format(name=name, observed=quote(change.observed)))
@@ -363,10 +363,13 @@ class Container(Step):
 
 START_TRIES = 50
 """How often a container that starts is looked at, 0.2 s apart, for one that runs steadily."""
+LOOPS = 5
+"""After so many restarts by Docker, which come ever later (0.1 s, 0.2 s, 0.4 s, …), a container counts as looping."""
 
 _STEADY = """\
 state() {{
-  docker inspect --type container -f '{{{{.State.Running}}}} {{{{.State.Restarting}}}} {{{{.State.StartedAt}}}}' {name}
+  docker inspect --type container \\
+    -f '{{{{.State.Running}}}} {{{{.State.Restarting}}}} {{{{.State.StartedAt}}}} {{{{.RestartCount}}}}' {name}
 }}
 steady() {{
   was=$(state) || return 1
@@ -376,7 +379,11 @@ steady() {{
 }}
 up() {{
   tries=0
-  until steady; do tries=$((tries+1)); [ $tries -lt {tries} ] || return 1; sleep 0.2; done
+  until steady; do
+    case $was in 'false false '*) return 1;; esac
+    [ $tries -lt {tries} ] && [ "${{was##* }}" -lt {loops} ] || return 1
+    tries=$((tries+1)); sleep 0.2
+  done
 }}
 tell() {{
   echo {name} does not stay up. Its last lines: >&2

@@ -266,7 +266,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "docker").chmod(0o755)
     (tmp_path / "log.image").write_text(f"{IMAGE} []\n")
     (tmp_path / "log.id").write_text(CONTAINERS["registry"]["Id"] + "\n")
-    (tmp_path / "log.state").write_text("true false 2026-11-25T00:52:47.244093902Z\n")
+    (tmp_path / "log.state").write_text("true false 2026-11-25T00:52:47.244093902Z 0\n")
     host = LocalHost(request.param, tmp_path / "state")
     host.environment["PATH"] = f"{folder}:/usr/bin:/bin"
     return host
@@ -310,8 +310,12 @@ def test_a_container_is_replaced_once_the_new_one_stays_up(host: LocalHost, tmp_
     ]
 
 
-def test_the_earlier_container_is_back_where_the_new_one_does_not_stay_up(host: LocalHost, tmp_path: Path) -> None:
-    (tmp_path / "log.state").write_text("false false 2026-11-25T00:52:47.244093902Z\n")
+@pytest.mark.parametrize("ended", ["false false 2026-11-25T00:52:47Z 0", "true true 2026-11-25T00:52:47Z 5"])
+def test_the_earlier_container_is_back_where_the_new_one_does_not_stay_up(
+    host: LocalHost, tmp_path: Path, ended: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "START_TRIES", 1_000_000)  # it is not waited for what has ended, or loops
+    (tmp_path / "log.state").write_text(f"{ended}\n")
     step, old = registry(ports={8700: 5000}), CONTAINERS["registry"]["Id"]
     frame = host.make(step, changed(step, state("registry")))
     assert frame.status == 1
