@@ -17,12 +17,16 @@ Json = dict[str, Any]
 
 
 class FakeMarathon:
-    """`apps` by id; `runs` says whether tasks of what is deployed run; `locked` answers every change by 409."""
+    """`apps` by id; `runs` says whether tasks of what is deployed run; `locked` answers every change by 409.
+
+    `elections` is how often there is no leader yet.
+    """
 
     def __init__(self) -> None:
         self.apps: dict[str, Json] = {}
         self.runs = True
         self.locked = False
+        self.elections = 0
         self.asked: list[str] = []
         self.info: Json = {"version": "1.1.1", "leader": "m:8080", "frameworkId": "F", "elected": True}
 
@@ -46,6 +50,10 @@ class FakeMarathon:
         match method, path:
             case "GET", "/v2/info":
                 return answer(200, self.info)
+            case "GET", "/v2/leader":
+                self.elections -= 1
+                leaderless = answer(404, {"message": "There is no leader"})
+                return leaderless if self.elections >= 0 else answer(200, {"leader": self.info["leader"]})
             case "GET", "/v2/deployments":
                 return answer(200, [])
             case "GET", "/v2/queue":

@@ -150,6 +150,14 @@ def test_a_deployment_that_does_not_end_fails_its_step_with_what_was_done(
     assert [event["status"] for event in told if event["event"] == "step"] == ["failed"]
 
 
+def test_an_election_is_waited_for(there: tuple[Site, FakeMarathon], told: list[Json]) -> None:
+    site, fake = there
+    fake.elections = 1
+    assert deploy(site, HELLO, mode=Mode.APPLY).changed
+    waiting, *_ = (event["step"] for event in told if event["event"] == "progress")
+    assert waiting == "app /hello: waiting for a leader"
+
+
 def test_progress_is_told_while_a_deployment_is_followed(there: tuple[Site, FakeMarathon], told: list[Json]) -> None:
     deploy(there[0], {**HELLO, "instances": 2}, mode=Mode.APPLY)
     (last,) = (event for event in told if event["event"] == "progress")

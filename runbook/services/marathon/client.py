@@ -46,7 +46,10 @@ Json = dict[str, Any]
 Asked = TypeVar("Asked")
 _EXPECTED = frozenset(SUCCESS) | {400, 404, 409, 422, 502, 503, 504}
 _PERHAPS_HEARD = (EndpointTimeout, ConnectionCut, LeaderUnreachable)  # by a leader whose answer was lost
-_NOT_ANSWERED = (EndpointUnreachable, NoLeader, NotReady, *_PERHAPS_HEARD)
+ELECTING = (NoLeader, NotReady, LeaderUnreachable, ConnectionCut)
+"""What is met while another instance comes to lead: it is worth while to ask again."""
+UNANSWERED = (EndpointUnreachable, NoLeader, NotReady, *_PERHAPS_HEARD)
+"""No instance answers, or none of those that do has a leader."""
 SILENCE = 60.0  # seconds after which a stream of events counts as dead; Marathon sends something every 10
 
 
@@ -275,7 +278,7 @@ class Marathon:
                 answer = ask(self.instances[name])
             except final:
                 raise
-            except _NOT_ANSWERED as error:
+            except UNANSWERED as error:
                 met.append(error)
             else:
                 self._preferred = name
@@ -283,7 +286,9 @@ class Marathon:
         if len(met) == 1:
             raise met[0]
         said = "; ".join(error.message for error in met)
-        raise type(met[-1])(f"no instance of Marathon answers: {said}", met[-1].remedy, answer=met[-1].answer)
+        # an instance that waits for a leader tells more than one that is down
+        worst = next((error for error in met if isinstance(error, ELECTING)), met[-1])
+        raise type(worst)(f"no instance of Marathon answers: {said}", worst.remedy, answer=worst.answer)
 
     def _ask(self, endpoint: Endpoint, method: str, path: str, body: object, params: Mapping[str, Any]) -> Answer:
         headers = {"Accept": "application/json"}

@@ -15,19 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pandas as pd
+import tenacity
 
 from runbook.errors import (
     AppLocked,
     ApplyFailed,
-    ConnectionCut,
     DeploymentFailed,
-    EndpointTimeout,
-    EndpointUnreachable,
     GateRefused,
-    LeaderUnreachable,
-    NoLeader,
     NotFound,
-    NotReady,
     ServiceError,
 )
 from runbook.events import emit
@@ -37,7 +32,7 @@ from runbook.remote.results import ApplyResult, StepResult
 from runbook.secrets import redact
 from runbook.services.http import Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition
-from runbook.services.marathon.client import Change, Marathon
+from runbook.services.marathon.client import ELECTING, UNANSWERED, Change, Marathon
 from runbook.services.marathon.deployments import Progress, follow
 from runbook.services.marathon.diagnose import explained_lock
 from runbook.services.marathon.tables import tasks_table
@@ -54,15 +49,8 @@ DEADLINE = 300.0
 """Seconds that a deployment may take."""
 TIMEOUTS = Timeouts(connect=2.0, read=10.0, whole=30.0)
 """An instance whose host is down costs two seconds; then the next one is asked."""
-UNANSWERED = (
-    EndpointUnreachable,
-    EndpointTimeout,
-    ConnectionCut,
-    NotReady,
-    NoLeader,
-    LeaderUnreachable,
-)
-"""No instance answers, or none has a leader."""
+ELECTION = 60.0
+"""Seconds within which another instance leads: the session of one that died ends after 40 s at most."""
 
 
 def marathon_of(site: Site) -> Marathon:
@@ -92,8 +80,9 @@ def deploy(
 
     def compared(marathon: Marathon) -> Change:
         present, found = marathon.compare(wanted, keep_instances=keep_instances)
-        outcome = "created" if present is None else "changed" if found else "unchanged"
-        return Change(wanted["id"], outcome, differences=tuple(found))  # type: ignore[arg-type]
+        if present is None:
+            return Change(wanted["id"], "created")
+        return Change(wanted["id"], "changed" if found else "unchanged", differences=tuple(found))
 
     return _Work(
         f"app {wanted['id']}",
@@ -206,6 +195,8 @@ class _Work:
 
         with marathon_of(site) as marathon:
             try:
+                if mode is Mode.APPLY:
+                    self._await_leader(marathon)
                 change = (self.act if mode is Mode.APPLY else self.compare)(marathon)
             except GateRefused as refused:
                 refused.result = end(Status.SKIPPED, f"the gate '{DELETE}' was not opened")
@@ -237,6 +228,21 @@ class _Work:
                 result = end(Status.FAILED, said, diff)
                 raise ApplyFailed(f"{self.label}: {redact(error.message)}", error.remedy, result=result) from error
             return end(Status.CHANGED if differs else Status.OK, summary, diff)
+
+    def _await_leader(self, marathon: Marathon) -> None:
+        """Let an election come to its end. Raises ServiceError where there is nobody, or still no leader after it."""
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            emit(event="progress", host=HOST, step=f"{self.label}: waiting for a leader", done=0, total=0)
+
+        polling = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ELECTING),
+            stop=tenacity.stop_after_delay(ELECTION),
+            wait=tenacity.wait_fixed(1.0),
+            before_sleep=tell,
+            reraise=True,
+        )
+        polling(marathon.leader)
 
     def _told(self, change: Change) -> tuple[str, str]:
         """Summary and diff of a change."""
