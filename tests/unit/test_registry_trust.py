@@ -158,7 +158,7 @@ def test_daemon_json_gets_the_registry_where_no_flag_is_given() -> None:
     assert wanted is not None
     assert json.loads(wanted) == {"storage-driver": "overlay", KEY: ["10.1.1.1:5000", ADDRESS]}
     assert Absent(DROPIN) not in trust.steps(site(), found, Mode.APPLY)
-    assert Absent(DROPIN) in trust.steps(site(), replace(found, dropin=True), Mode.APPLY)
+    assert Absent(DROPIN) in trust.steps(site(), replace(found, added=()), Mode.APPLY)
 
 
 def test_where_the_flag_is_given_a_drop_in_of_ours_adds_to_it() -> None:
@@ -188,6 +188,25 @@ def test_given_in_both_places_all_goes_to_the_command_line() -> None:
     found = Trust.read(probed({PACKAGED: EDITED}, settings=settings))
     assert str(one(File, found).content).endswith(f"--insecure-registry {ADDRESS} --insecure-registry b:2\n")
     assert after(one(JsonMembers, found), settings) == '{"debug": true}'
+    # the file has lost them by the next run: the drop-in keeps them
+    again = Trust.read(probed({PACKAGED: EDITED, DROPIN: str(one(File, found).content)}, settings='{"debug": true}'))
+    assert again.added == ("b:2",)
+    assert one(File, again) == one(File, found)
+    # and they come back to it where the flag is gone from the unit
+    freed = Trust.read(probed({PACKAGED: UNIT, DROPIN: str(one(File, found).content)}, settings='{"debug": true}'))
+    content = after(one(JsonMembers, freed), '{"debug": true}')
+    assert json.loads(content or "")[KEY] == [ADDRESS, "b:2"]
+    assert Absent(DROPIN) in trust.steps(site(), freed, Mode.APPLY)
+
+
+def test_the_registry_s_earlier_port_goes_where_it_is_ours_and_stays_where_it_may_be_another_s() -> None:
+    other = UNIT.replace("fd://\n", "fd:// --insecure-registry a:1\n")
+    ours = trust.dropin("/usr/bin/docker daemon -H fd:// --insecure-registry a:1", ["198.51.100.11:8700"])
+    written = str(one(File, Trust.read(probed({PACKAGED: other, DROPIN: ours}))).content)
+    assert written.endswith(f"--insecure-registry a:1 --insecure-registry {ADDRESS}\n")
+    settings = f'{{"{KEY}": ["198.51.100.11:8700"]}}'
+    content = after(one(JsonMembers, Trust.read(probed(settings=settings))), settings)
+    assert json.loads(content or "")[KEY] == ["198.51.100.11:8700", ADDRESS]
 
 
 @pytest.mark.parametrize("files", [{PACKAGED: UNIT}, {PACKAGED: EDITED}, {PACKAGED: SYSCONFIG}])
@@ -231,7 +250,17 @@ def test_tls_brings_the_ca_and_takes_the_registry_off_the_insecure_ones() -> Non
     members = one(JsonMembers, found, site(TLS))
     assert after(members, settings) == f'{{"{KEY}": ["b:2"]}}'
     assert after(members, None) is None
-    assert Absent(DROPIN) in trust.steps(site(TLS), replace(found, dropin=True), Mode.APPLY)
+    assert Absent(DROPIN) in trust.steps(site(TLS), replace(found, added=(ADDRESS,)), Mode.APPLY)
+
+
+def test_tls_leaves_the_key_in_one_place_too() -> None:
+    other = UNIT.replace("fd://\n", "fd:// --insecure-registry a:1\n")
+    settings = f'{{"{KEY}": ["b:2", "{ADDRESS}"]}}'
+    found = Trust.read(probed({PACKAGED: other}, settings=settings))
+    made = [step for step in trust.steps(site(TLS), found, Mode.APPLY, b"CA") if isinstance(step, File)]
+    assert [step.path for step in made] == [f"/etc/docker/certs.d/{ADDRESS}/ca.crt", DROPIN]
+    assert str(made[1].content).endswith("--insecure-registry a:1 --insecure-registry b:2\n")
+    assert after(one(JsonMembers, found, site(TLS)), settings) == "{}"
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,11 @@ from runbook.views.tables import Table
 SETTINGS = "/etc/docker/daemon.json"
 KEY = "insecure-registries"
 FLAG = "--insecure-registry"
+LIVE = "live-restore"
 DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
 CERTIFICATES = "/etc/docker/certs.d"
+_FOLDER = str(PurePosixPath(DROPIN).parent)
+_LOOPBACK = frozenset({"127.0.0.0/8", "::1/128"})  # which Docker trusts by itself
 
 RELOADS = (17, 6)
 """The first version that takes a changed list of insecure registries over without a restart."""
@@ -73,10 +76,10 @@ class Trust:
     daemon itself does.
 
     `command`: the unit's ExecStart as it is written; `flags`: the insecure registries that it names once systemd has
-    put the variables in; `sources`: the files that have the flag; `listed`: those of daemon.json, None where it has no
-    such key; `told`: those that the running daemon names, None where it does not tell (before 1.13, or it does not
-    run); `arguments`: those of its command line; `ca`: the SHA-256 of the registry's CA there. `problem` is why nothing
-    of this could be found out.
+    put the variables in; `sources`: the files that have the flag; `added`: those that the drop-in of ours names beyond
+    them, None without one; `listed`: those of daemon.json, None where it has no such key; `told`: those that the
+    running daemon names, None where it does not tell (before 1.13, or it does not run); `arguments`: those of its
+    command line; `ca`: the SHA-256 of the registry's CA there. `problem` is why nothing of this could be found out.
     """
 
     installed: bool = False
@@ -85,12 +88,12 @@ class Trust:
     command: str = ""
     flags: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    added: tuple[str, ...] | None = None
     overridden_by: str = ""
     listed: tuple[str, ...] | None = None
     settings_file: str = SETTINGS
     told: tuple[str, ...] | None = None
     arguments: tuple[str, ...] = ()
-    dropin: bool = False
     ca: str = ""
     live_restore: bool = False
     containers: tuple[Running, ...] = ()
@@ -104,7 +107,7 @@ class Trust:
         found = facts(output.stdout)
         unit = Unit.read(output.stdout)
         settings = _settings(_decoded(found.get("settings", "")))
-        listed = settings.get(KEY)
+        listed, flags = settings.get(KEY), insecure(unit.words)
         arguments = tuple(_decoded(found.get("arguments", "")).split("\0"))
         pid = int(found.get("MainPID", "0") or 0)
         return cls(
@@ -112,16 +115,16 @@ class Trust:
             pid=pid or None,
             version=found.get("version", ""),
             command=unit.command,
-            flags=insecure(unit.words),
+            flags=flags,
             sources=unit.sources,
+            added=None if unit.ours is None else tuple(one for one in insecure(_split(unit.ours)) if one not in flags),
             overridden_by=unit.later,
             listed=tuple(map(str, listed)) if isinstance(listed, list) else None,
             settings_file=_option(unit.words, "--config-file") or SETTINGS,
             told=_told(found.get("registries", "")),
             arguments=insecure(arguments),
-            dropin=any(line.endswith(f" {DROPIN}") for line in values(output.stdout, "unit")),
             ca=found.get("ca", ""),
-            live_restore=found.get("live") == "true" or "--live-restore" in arguments,
+            live_restore=found.get("live") == "true" or "--live-restore" in arguments or settings.get(LIVE) is True,
             containers=tuple(_running(line) for line in values(output.stdout, "container")),
         )
 
@@ -153,12 +156,14 @@ class Unit:
     """The unit of Docker as its files give it, without the drop-in of ours.
 
     `command`: the last ExecStart, on one line; `variables`: the environment that it may use; `sources`: which files
-    name the flag; `later`: a drop-in that sets ExecStart and comes after ours, so that ours is without effect.
+    name the flag; `ours`: the command of our drop-in, None without one; `later`: a drop-in that sets ExecStart and
+    comes after ours, so that ours is without effect.
     """
 
     command: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    ours: str | None = None
     later: str = ""
 
     @classmethod
@@ -193,7 +198,8 @@ class Unit:
             if name > ours and any(key == "ExecStart" and value for key, value in _assignments(text))
         ]
         sources = tuple(path for path, text in files.items() if FLAG in _uncommented(text))
-        return cls(command, variables, sources, later[-1] if later else "")
+        own = dict(_assignments(dropins[ours][1])).get("ExecStart", "") if ours in dropins else None
+        return cls(command, variables, sources, own, later[-1] if later else "")
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -290,9 +296,9 @@ def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Ste
         return ()
     foreseen = (engine.install(site),) if mode is Mode.PLAN else ()
     if site.registry.security == "tls":
-        own = (*certificate(address, ca), JsonMembers(SETTINGS, excluded={KEY: (address,)}), *_without_dropin(trust))
+        own = (*certificate(address, ca), *insecurely(address, trust, wanted=False))
     else:
-        own = (*insecurely(address, trust), *_without_ca(address, trust))
+        own = (*insecurely(address, trust, wanted=True), *_without_ca(address, trust))
     return (*foreseen, *own, docker(site, address, trust))
 
 
@@ -302,23 +308,34 @@ def certificate(address: str, ca: bytes) -> tuple[Step, ...]:
     return Directory(folder), File(f"{folder}/ca.crt", ca)
 
 
-def insecurely(address: str, trust: Trust) -> tuple[Step, ...]:
-    """The registry among the insecure ones, in the one place that the host's Docker can have them."""
+def insecurely(address: str, trust: Trust, *, wanted: bool) -> tuple[Step, ...]:
+    """The registry among the insecure ones, in the one place that the host's Docker can have them; or not among them.
+
+    Entries of others are kept, and come along where the place changes. What our drop-in names of the registry's host at
+    another port was the registry's earlier address, and goes.
+    """
     listed = trust.listed or ()
+    moved = [entry for entry in trust.added or () if not _same_host(entry, address)]
     if not trust.by_flags:
-        wanted = () if trusts(listed, address) else (address,)
-        return JsonMembers(SETTINGS, included={KEY: wanted}), *_without_dropin(trust)
-    own = JsonMembers(SETTINGS, {KEY: None})
-    missing = [entry for entry in listed if entry not in trust.flags]
-    if not trusts((*trust.flags, *listed), address):
+        if wanted and not trusts((*listed, *moved), address):
+            moved.append(address)
+        excluded = () if wanted else (address,)
+        included = [entry for entry in moved if entry not in excluded]
+        members = JsonMembers(SETTINGS, included={KEY: tuple(included)}, excluded={KEY: excluded})
+        return members, *_without_dropin(trust)
+    members = JsonMembers(SETTINGS, {KEY: None})
+    missing = [
+        entry for entry in dict.fromkeys((*listed, *moved)) if entry not in trust.flags and (wanted or entry != address)
+    ]
+    if wanted and not trusts((*trust.flags, *missing), address):
         missing.append(address)
     if not missing:
-        return own, *_without_dropin(trust)
-    return own, Directory(str(PurePosixPath(DROPIN).parent)), File(DROPIN, dropin(trust.command, missing))
+        return members, *_without_dropin(trust)
+    return members, Directory(_FOLDER), File(DROPIN, dropin(trust.command, missing))
 
 
 def _without_dropin(trust: Trust) -> tuple[Step, ...]:
-    return (Absent(DROPIN),) if trust.dropin else ()
+    return () if trust.added is None else (Absent(DROPIN),)
 
 
 def _without_ca(address: str, trust: Trust) -> tuple[Step, ...]:
@@ -340,7 +357,7 @@ def docker(site: Site, address: str, trust: Trust) -> Docker:
     return Docker(
         engine.UNIT,
         enabled=None,
-        restart_if_newer=(SETTINGS, DROPIN),
+        restart_if_newer=(SETTINGS, DROPIN, _FOLDER),  # the folder tells of a drop-in that went
         gate=engine.RESTART if trust.stopped else None,
         consequence=(
             f"the restart ends {plural(len(trust.stopped), 'container')}: {', '.join(map(str, trust.stopped))}. Those "
@@ -462,7 +479,7 @@ def judged(site: Site, trust: Trust, ca: bytes = b"") -> tuple[bool, str]:
     if site.registry.security == "insecure":
         if insecurely:
             return True, "insecure"
-        written = trusts((*trust.flags, *(trust.listed or ())), address)
+        written = trusts((*trust.flags, *(trust.added or ()), *(trust.listed or ())), address)
         return False, "not before Docker is restarted" if written else "no"
     if not trust.ca:
         return False, "its CA is missing"
@@ -474,21 +491,22 @@ def judged(site: Site, trust: Trust, ca: bytes = b"") -> tuple[bool, str]:
 def _row(site: Site, trust: Trust, address: str, ca: bytes) -> tuple[str, str, str, str, str]:
     good, why = judged(site, trust, ca)
     mark = "✓" if good else "✗" if trust.installed or trust.problem else "–"
-    host = address.rpartition(":")[0]
-    entries = [entry for entry in trust.effective if entry != "127.0.0.0/8"]
-    places = [*trust.sources] if trusts(trust.flags, address) else []
-    places += [SETTINGS] if trusts(trust.listed or (), address) else []
-    places += [DROPIN] if not places and trusts(trust.arguments, address) else []
-    notes = [f"{entry} is the same host with another port" for entry in entries if _same_host(entry, host, address)]
-    if trust.flags and trust.listed is not None:
-        notes.append(f"{FLAG} and {KEY} in {SETTINGS}: Docker will not start again")
+    entries = [entry for entry in trust.effective if entry not in _LOOPBACK]
     if site.registry.security == "tls":
         places = [f"{CERTIFICATES}/{address}/ca.crt"] if trust.ca else []
+    else:
+        places = [*trust.sources] if trusts(trust.flags, address) else []
+        places += [DROPIN] if trusts(trust.added or (), address) else []
+        places += [SETTINGS] if trusts(trust.listed or (), address) else []
+    notes = [f"{entry} is the same host with another port" for entry in entries if _same_host(entry, address)]
+    if (trust.flags or trust.added) and trust.listed is not None:
+        notes.append(f"{FLAG} and {KEY} in {SETTINGS}: Docker will not start again")
     return trust.version, f"{mark} {why}", "\n".join(places), ", ".join(entries), "\n".join(f"⚠ {one}" for one in notes)
 
 
-def _same_host(entry: str, host: str, address: str) -> bool:
-    return entry.rpartition(":")[0] == host and entry != address
+def _same_host(entry: str, address: str) -> bool:
+    """Whether an entry is the registry's host at another port."""
+    return entry != address and entry.rpartition(":")[0] == address.rpartition(":")[0]
 
 
 # reading
