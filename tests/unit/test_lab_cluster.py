@@ -8,7 +8,7 @@ from runbook import lab
 from runbook.errors import LabError
 from runbook.lab.cluster import CAPABILITIES, capabilities, demand_memory
 
-MEMINFO = "MemTotal:       24684352 kB\nMemAvailable:   1048576 kB\nHugePages_Total:       0\n"
+MEMINFO = "MemTotal:       24684352 kB\nMemAvailable:   1376256 kB\nHugePages_Total:       0\n"
 
 
 def status(bounding: str) -> str:
@@ -32,7 +32,7 @@ def test_capabilities_are_numbered_as_linux_numbers_them() -> None:
 def test_too_little_memory_is_said_before_a_node_is_started() -> None:
     demand_memory(2, MEMINFO)
 
-    with pytest.raises(LabError, match=r"3 nodes need 1\.5 GB of memory, and 1\.0 are available"):
+    with pytest.raises(LabError, match=r"3 nodes need 1\.9 GB of memory, and 1\.3 are available"):
         demand_memory(3, MEMINFO)
 
 
