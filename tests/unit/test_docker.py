@@ -152,8 +152,16 @@ def test_loop_files_are_warned_of() -> None:
 
 def test_an_engine_that_does_not_answer_is_told_with_its_words() -> None:
     down = Output("Cannot connect to the Docker daemon. Is the docker daemon running on this host?\n", "", 1)
-    table = engine.facts_table({"node1": engine._said(down), "node2": engine._said(recorded("info.txt"))})
-    assert list(table.frame["docker"]) == [f"✗ {down.stdout.strip()}", "✓ 20.10.24+dfsg1"]
+    absent = Output("", "not installed", 1)
+    lost = Output(error=HostUnreachable("node4 is down"))
+    answers = [engine._said(output) for output in (down, absent, recorded("info.txt"), lost)]
+    table = engine.facts_table({f"node{number}": one for number, one in enumerate(answers, 1)})
+    assert list(table.frame["docker"]) == [
+        f"✗ {down.stdout.strip()}",
+        "not installed",
+        "✓ 20.10.24+dfsg1",
+        "✗ node4 is down",
+    ]
 
 
 # images
@@ -212,7 +220,7 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
             *recorded("images.txt").stdout.splitlines()[:1],
         ]
     )
-    output = {"node1": Output(said, "", 0), "node2": Output("", "Docker is not installed", 1)}
+    output = {"node1": Output(said, "", 0), "node2": Output("", "not installed", 1)}
     monkeypatch.setattr(Hosts, "run", lambda self, script: output)
     table = images.table(described, Hosts.of(described).only("node1", "node2")).frame
     states = {(row["host"], row["image"]): row["state"] for row in table.to_dict("records")}
@@ -222,7 +230,7 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
     assert states["node1", "hyper/docker-registry-web:v0.0.4"] == "✗ missing"
     assert states["node1", "<none>:<none>"] == "– without a tag"
     assert states["node1", "dockerpart/tiny:1"] == "– not of the parameters"
-    assert states["node2", ""] == "✗ Docker is not installed"
+    assert states["node2", ""] == "not installed"
 
 
 # what runs
@@ -244,7 +252,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch, **outputs: Output) -> Hosts:
 
 
 def test_containers_are_matched_with_tasks_by_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    hosts = fleet(monkeypatch, node1=recorded("ps.txt"), node2=Output("", "Docker is not installed", 1))
+    hosts = fleet(monkeypatch, node1=recorded("ps.txt"), node2=Output("", "not installed", 1))
     found = ps.containers(hosts)
     assert list(found["container"].str[:6]) == ["by-han", "mesos-"]
     assert found["task"].isna().tolist() == [True, False]

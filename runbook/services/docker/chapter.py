@@ -76,8 +76,8 @@ class DockerHosts(Chapter):
         """5.2: version, storage, cgroups of every engine, and what it warns of; they go into the record."""
         with self.section("5.2 engines", "What the engines say of themselves"):
             answers = engine.said(self.members)
-            for host, (found, _) in answers.items():
-                if found is not None:
+            for host, found in answers.items():
+                if isinstance(found, engine.Facts):
                     self.versions(host, found.software)
             return engine.facts_table(answers)
 

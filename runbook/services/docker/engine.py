@@ -119,6 +119,16 @@ def restart_gently(
     return ApplyResult(name, hosts.mode, tuple(sorted(results, key=lambda one: order[one.host])))
 
 
+DEMAND = "command -v docker >/dev/null 2>&1 || { echo 'not installed' >&2; exit 1; }\n"
+"""The sh text that ends a question where there is no docker."""
+
+
+def unanswered(output: Output) -> str:
+    """How a table says why a host's engine did not answer a question that began with DEMAND."""
+    said = output.error.message if output.error else output.stderr.strip().rpartition("\n")[2]
+    return said if said == "not installed" else f"✗ {said or 'no answer'}"
+
+
 def answers(hosts: Hosts, host: HostParameters) -> Evidence:
     """Whether a host's engine answers its client."""
     output = hosts.only(host.name).run("timeout 30 docker version 2>&1")[host.name]
@@ -183,7 +193,7 @@ def unit_of(output: Output) -> tuple[str, str]:
 
 # 5.2: what the engine says of itself
 
-INFO = "timeout 60 docker info 2>&1"
+INFO = f"{DEMAND}timeout 60 docker info 2>&1"
 """Older clients know no `docker info --format`."""
 
 
@@ -242,28 +252,29 @@ def loop(found: Mapping[str, str]) -> bool:
     return found.get("Storage Driver") == "devicemapper" and "Data loop file" in found
 
 
-def said(hosts: Hosts) -> dict[str, tuple[Facts | None, str]]:
-    """The facts of each host's engine; None where it does not answer, with what was said instead."""
+def said(hosts: Hosts) -> dict[str, Facts | str]:
+    """The facts of each host's engine; where it does not answer, how a table says so."""
     return {host: _said(output) for host, output in hosts.run(INFO, deadline=90.0).items()}
 
 
-def _said(output: Output) -> tuple[Facts | None, str]:
-    if output.error is not None:
-        return None, output.error.message
+def _said(output: Output) -> Facts | str:
     found = Facts.of(output.stdout)
-    if not found.version:
-        return None, output.stdout.strip().rpartition("\n")[2] or "Docker does not answer"
-    return found, ""
+    if found.version:
+        return found
+    # what keeps the client from the engine is told on either output
+    return unanswered(replace(output, stderr=output.stderr or output.stdout))
 
 
-def facts_table(answers: Mapping[str, tuple[Facts | None, str]]) -> Table:
+def facts_table(answers: Mapping[str, Facts | str]) -> Table:
     """The engines' facts, a row each, with what the engine itself warns of."""
     rows = [
-        (host, f"✓ {found.version}", found.storage, found.cgroups, found.root, found.containers, found.images, warned)
-        if found is not None
-        else (host, f"✗ {problem}", "", "", "", "", "", "")
-        for host, (found, problem) in answers.items()
-        for warned in ["\n".join(f"⚠ {warning}" for warning in found.warnings) if found else ""]
+        (host, found, *[""] * 6)
+        if isinstance(found, str)
+        else (
+            *(host, f"✓ {found.version}", found.storage, found.cgroups, found.root, found.containers, found.images),
+            "\n".join(f"⚠ {warning}" for warning in found.warnings),
+        )
+        for host, found in answers.items()
     ]
     columns = ["host", "docker", "storage", "cgroups", "data in", "running containers", "images", "warnings"]
     return Table(pd.DataFrame(rows, columns=columns), "Docker engines", states=("docker", "warnings"))

@@ -9,6 +9,7 @@ import pandas as pd
 from runbook.errors import StepFailed
 from runbook.remote.containers import Image, archived_id, by_tag_only
 from runbook.remote.hosts import Hosts, Output
+from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.probes import values
 from runbook.site import HostParameters, ImageParameters, Role, Site
 from runbook.views.tables import Table
@@ -52,18 +53,20 @@ def table(site: Site, hosts: Hosts) -> Table:
     return Table(frame, "images", states=("state",))
 
 
-_IMAGES = """\
-command -v docker >/dev/null 2>&1 || { echo 'Docker is not installed' >&2; exit 1; }
-timeout 60 docker images --no-trunc --digests \
-  --format '{{.Repository}}:{{.Tag}}\\t{{.ID}}\\t{{.Digest}}\\t{{.Size}}\\t{{.CreatedSince}}' | sort | sed 's/^/image=/'
+_IMAGES = (
+    DEMAND
+    + """\
+timeout 60 docker images --no-trunc --digests --format \
+  '{{.Repository}}:{{.Tag}}\\t{{.ID}}\\t{{.Digest}}\\t{{.Size}}\\t{{.CreatedSince}}' | sort | sed 's/^/image=/'
 """
+)
 
 
 def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[str, ...]]:
     wanted = {image.tag: image for image in needed(site, host).values()}
     found = [line.split("\t") for line in values(output.stdout, "image")]
-    if problem := output.error.message if output.error else output.stderr.strip() if not output.ok else "":
-        yield host.name, "", f"✗ {problem}", "", "", ""
+    if not output.ok:
+        yield host.name, "", unanswered(output), "", "", ""
     seen = set()
     for tag, image_id, digest, size, made in found:
         if (tag, image_id) not in seen:  # an image has a line for each of its digests

@@ -18,6 +18,7 @@ import pandas as pd
 from runbook.errors import StepFailed
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
+from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.mesos.tables import Schema, typed_table
 from runbook.services.probes import values
 from runbook.views.tables import Table
@@ -35,8 +36,9 @@ CONTAINERS: Schema = {
 }
 
 # `split` and `slice` are newer than 1.11: a variable is told by so many first characters of NAME=VALUE.
-_PS = """\
-command -v docker >/dev/null 2>&1 || { echo 'Docker is not installed' >&2; exit 1; }
+_PS = (
+    DEMAND
+    + """\
 shown=$(timeout 30 docker ps --no-trunc --format \
   '{{.ID}}\t{{.Names}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}') || exit 1
 printf '%s\n' "$shown" | sed -n 's/^./ps=&/p'
@@ -46,6 +48,7 @@ ids=$(printf '%s\n' "$shown" | cut -f 1)
   $ids 2>/dev/null | sed 's/^/task=/'
 exit 0
 """
+)
 
 
 def containers(hosts: Hosts) -> pd.DataFrame:
@@ -82,11 +85,7 @@ def table(hosts: Hosts, tasks: pd.DataFrame) -> Table:
         {"host": task["host"], "state": f"✗ no container of this task ({task['state']})", "task": name}
         for name, task in missing.to_dict("index").items()
     ]
-    silent = [
-        {"host": host, "state": f"✗ {output.error.message if output.error else output.stderr.strip()}"}
-        for host, output in answers.items()
-        if not output.ok
-    ]
+    silent = [{"host": host, "state": unanswered(output)} for host, output in answers.items() if not output.ok]
     frame["id"] = frame["id"].str[:12]
     shown = pd.DataFrame([*frame.to_dict("records"), *lost, *silent], columns=frame.columns)
     return Table(shown.fillna(""), "docker ps", states=("state",), literal=("command",))
