@@ -106,6 +106,7 @@ def test_a_server_that_refuses_before_the_login_says_why() -> None:
     ("error", "named"),
     [
         (pymysql.err.OperationalError(1045, "Access denied for user 'root'@'h' (using password: YES)"), LoginRefused),
+        (pymysql.err.OperationalError(1129, "Host 'h' is blocked because of many connection errors"), LoginRefused),
         (pymysql.err.OperationalError(1049, "Unknown database 'BucketList'"), NotFound),
         (pymysql.err.ProgrammingError(1146, "Table 'BucketList.x' doesn't exist"), NotFound),
         (pymysql.err.OperationalError(2006, "MySQL server has gone away"), ConnectionCut),

@@ -9,7 +9,8 @@ What differs from the document's definition, and why:
 - The data is in a folder of the host, and the app is tied to that host: a task that started elsewhere would be empty.
 - An upgrade ends the old server before it starts the new one: two on one folder would destroy it.
 - A health check says when the server listens. It never has the server killed: nobody else may run on this folder, a
-  kill in the middle of a recovery begins it anew, and Marathon's own network may be what is broken.
+  kill in the middle of a recovery begins it anew, and Marathon's own network may be what is broken. A connection that
+  only opens and closes counts as an error of the checking host; with the image's `skip-name-resolve` none is shut out.
 
 Sources: Marathon 1.1's documentation, 'Constraints', 'Health Checks', 'Docker Containers' (`parameters`); `docker run`
 of 1.11 (`--env-file`); the image's docker-entrypoint.sh: it reads `MYSQL_*` only where the data folder is empty.

@@ -77,14 +77,14 @@ class MySql(Chapter):
             rows = [line.split(": ", 1) for line in definition(app, "").splitlines()]
             return Table(pd.DataFrame(rows, columns=["field", "value"]), f"the app {app_id(app['id'])}")
 
-    def deploy(self) -> ApplyResult:
-        """6.2: Marathon has the app as defined, and its task is healthy.
+    def deploy(self, deadline: float = 300.0) -> ApplyResult:
+        """6.2: Marathon has the app as defined, and its task is healthy within `deadline` seconds.
 
         Raises ApplyFailed with what Marathon, Mesos and the log of a container that ended tell of the reason.
         """
         with self.section("6.2", "Deploy"):
             try:
-                return deploy(self.site, mysql_app(self.site), mode=self.mode)
+                return deploy(self.site, mysql_app(self.site), mode=self.mode, deadline=deadline)
             except ApplyFailed as error:
                 findings = Findings("MySQL's containers", diagnosis.of_containers(self.hosts()))
                 if not findings:

@@ -199,7 +199,7 @@ def _identifier(name: str) -> str:
 _LOGIN = frozenset({1044, 1045, 1130, 1142, 1227, 1396, 1698, 1820, 1862, 3118, 4151})
 """No right to a database, wrong user or password, host not allowed, no right to a table or for this, no such user,
 password expired, account locked."""
-_NO_DATABASE, _NO_TABLE = 1049, 1146
+_NO_DATABASE, _NO_TABLE, _BLOCKED = 1049, 1146, 1129
 _NOT_READY = frozenset({1040, 1053, 1203})
 """Too many connections, shutdown in progress."""
 _CUT = frozenset({2006, 2013, 2014, 2027, 2055})
@@ -248,6 +248,12 @@ def _meaning(code: int, message: str, who: str) -> ServiceError:
         )
     if code in _CUT:
         return ConnectionCut(said, _STARTING)
+    if code == _BLOCKED:
+        return LoginRefused(
+            said,
+            "mysqladmin flush-hosts; for good, skip-name-resolve in the image's my.cnf (as the official one has it): "
+            "health checks by TCP count as errors, and too many of them shut the checking host out",
+        )
     if code in _LOGIN:
         return LoginRefused(
             said,
