@@ -92,6 +92,11 @@ def marathon_site() -> Iterator[tuple[Site, FakeMarathon]]:
 
 def site_of(port: int) -> Site:
     """A site of one host, `node1`, at 127.0.0.1, with Marathon at this port."""
+    return Site.parse(parameters(port), Path("test.yml"))
+
+
+def parameters(port: int) -> str:
+    """That site's parameters."""
     roles = "[zookeeper, mesos_master, mesos_slave, docker, marathon]"
     text = [
         "name: test",
@@ -101,4 +106,4 @@ def site_of(port: int) -> Site:
         "open_ports: 1-65535",
         f"marathon: {{http_port: {port}}}",
     ]
-    return Site.parse("\n".join(text), Path("test.yml"))
+    return "\n".join([*text, ""])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_marathon import FakeMarathon, marathon_site
+from fake_marathon import FakeMarathon, marathon_site, parameters
 from loopback import Loopback, answer
 from marathon_answers import task
 
@@ -40,17 +40,7 @@ class Opened:
 
     def __call__(self, mode: str, more: str = "", yes: bool = False) -> MarathonChapter:
         file = self.folder / "site.yml"
-        roles = "[zookeeper, mesos_master, mesos_slave, docker, marathon]"
-        text = [
-            "name: test",
-            f"hosts: [{{name: node1, address: 127.0.0.1, roles: {roles}}}]",
-            "zookeeper: {allow_even: true, client_port: 1}",
-            "mesos: {master: {allow_even: true, port: 2}, slave: {ports: '[3-4]'}}",
-            "open_ports: 1-65535",
-            f"marathon: {{http_port: {self.site.marathon.http_port}}}",
-            more,
-        ]
-        file.write_text("\n".join(text))
+        file.write_text(parameters(self.site.marathon.http_port) + more)
         return MarathonChapter(file, mode, yes)
 
     def journal(self) -> list[Json]:
@@ -147,7 +137,7 @@ def test_a_shut_gate_skips_the_drill_visibly_and_fails_nothing(opened: Opened) -
 
 
 def test_without_marathon_a_plan_shows_nothing_and_apply_stops(opened: Opened) -> None:
-    plan = opened("plan", "# nobody is at this port")
+    plan = opened("plan")
     plan.site = plan.site.model_copy(update={"marathon": plan.site.marathon.model_copy(update={"http_port": 5})})
     assert plan.tasks().frame.empty
     assert plan.distribution().counts == {"node1": 0}

@@ -32,6 +32,7 @@ from runbook.services.marathon.losses import Losses
 from runbook.services.marathon.tables import apps_table, task_state, tasks_table
 from runbook.services.mesos import logs
 from runbook.services.mesos.checks import Registrations
+from runbook.services.mesos.steps import plural
 from runbook.site import HostParameters
 from runbook.views.distribution import Distribution
 from runbook.views.tables import Table
@@ -176,19 +177,8 @@ class MarathonChapter(Chapter):
                 frame = apps_table(marathon.apps())
             except ServiceError as error:
                 return self._unknown(error)
-            columns = [
-                "app",
-                "instances",
-                "running",
-                "healthy",
-                "cpus",
-                "mem",
-                "image",
-                "cmd",
-                "deployment",
-                "last_failure",
-            ]
-            return Table(frame[columns].astype(object).where(frame[columns].notna(), ""), f"{len(frame)} apps")
+            shown = frame[_SHOWN].astype(object)
+            return Table(shown.where(shown.notna(), ""), plural(len(frame), "app"))
 
     def tasks(self, name: str = HELLO) -> Table:
         """4.3: on which host and at which port each instance of an app is."""
@@ -198,7 +188,7 @@ class MarathonChapter(Chapter):
                 started=frame["started"].dt.strftime("%Y-%m-%d %H:%M:%S").fillna("")
             )
             shown = shown.rename(columns={"started": "started (UTC)"}).astype(object)
-            return Table(shown, f"{app_id(name)}: {len(frame)} tasks", states=("state",))
+            return Table(shown, f"{app_id(name)}: {plural(len(frame), 'task')}", states=("state",))
 
     def answers(self, name: str = HELLO, says: str = SAYS) -> CheckResult:
         """4.3, check: every instance of an app answers at its host and port with `says`.
@@ -239,7 +229,7 @@ class MarathonChapter(Chapter):
                 task = max(running, key=lambda task: str(task["startedAt"]))
                 victim = Victim.of(app, task, names)
                 evidence = pd.DataFrame([(victim.task, victim.host)], columns=["task", "host"])
-                question = f"{KILL}: end the process of one of {len(running)} tasks of {app['id']}"
+                question = f"{KILL}: end the process of one of the {plural(len(running), 'task')} of {app['id']}"
                 try:
                     self.hosts().approval.ask(KILL, question, evidence)
                 except GateRefused as refused:
@@ -362,6 +352,9 @@ class MarathonChapter(Chapter):
         display(findings)
         raise type(error)(f"{error.message}\n{findings}", self.EXPLAINED, result=error.result) from error
 
+
+_SHOWN = ["app", "instances", "running", "healthy", "cpus", "mem", "image", "cmd", "deployment", "last_failure"]
+"""What of the apps' table is shown."""
 
 _VERSIONS = """\
 v=$(rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {package} 2>/dev/null) || exit 0
