@@ -126,9 +126,10 @@ class Summary:
         return "\n".join([*lines, *("  ".join(filter(None, row)) for row in self.rows())])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th>{name}</th>" for name in self.COLUMNS)
+        left = ' style="text-align:left"'
+        head = "".join(f"<th{left}>{name}</th>" for name in self.COLUMNS)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>" for row in self.rows()
+            "<tr>" + "".join(f"<td{left}>{html.escape(value)}</td>" for value in row) + "</tr>" for row in self.rows()
         )
         caption = html.escape(f"{self.number} {self.title}: {self.outcome} ({self.mode})")
         table = f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -95,6 +95,7 @@ class CheckResult:
 
             with pd.option_context("display.max_colwidth", None):  # else cells are cut at 50 characters
                 table = self.evidence.table.to_html(notebook=True, index=False, justify="left")
+            table = table.replace("<td>", '<td style="text-align:left">')  # notebooks put numbers first
         remedy = f"<br>remedy: {html.escape(self.evidence.remedy)}" if self.evidence.remedy and not self.holds else ""
         return (
             f'<div class="runbook-check"><p><b style="color:{colour}">{mark} {name}</b>{self._untried}<br>'

@@ -38,6 +38,7 @@ from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 ANSWER_TIMEOUT = 3.0
 """Seconds that a member may take to answer a four-letter word; a healthy one takes milliseconds."""
@@ -361,17 +362,28 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
         return super().create_connection(*args, **(kwargs | {"timeout": ANSWER_TIMEOUT}))
 
 
+def _listens(member: str) -> bool:
+    host, _, port = member.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def session(members: str, timeout: float = 10.0) -> Iterator[KazooClient]:
     """A session with one of `members` (`a:2181,b:2181`), ended afterwards. Raises NotReady where none of them gives one
-    within `timeout` seconds, and ServiceError for what goes wrong inside."""
+    within `timeout` seconds, or none listens at all, and ServiceError for what goes wrong inside."""
     place = f"ZooKeeper at {members}"
+    remedy = "see that a majority of the members runs (1.3)"
+    if not any(_each(_listens, members.split(","))):  # kazoo would go on trying
+        raise NotReady(f"{place}: no member listens", remedy)
     client = KazooClient(members, timeout=timeout, logger=_quiet, handler=_Handler())
     try:
         try:
             client.start(timeout)
         except KazooTimeoutError as error:
-            remedy = "see that a majority of the members runs (1.3)"
             raise NotReady(f"{place} gave no session within {timeout:g} s", remedy) from error
         yield client
     except KazooException as error:
@@ -406,6 +418,6 @@ def _remove_own(client: KazooClient) -> None:
         client.delete(OWN)
 
 
-def _each(action: Callable[[HostParameters], T], hosts: Sequence[HostParameters]) -> list[T]:
-    with ThreadPoolExecutor(max_workers=len(hosts) or 1, thread_name_prefix="zookeeper") as pool:
-        return list(pool.map(action, hosts))
+def _each(action: Callable[[R], T], items: Sequence[R]) -> list[T]:
+    with ThreadPoolExecutor(max_workers=len(items) or 1, thread_name_prefix="zookeeper") as pool:
+        return list(pool.map(action, items))

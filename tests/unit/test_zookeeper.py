@@ -23,7 +23,15 @@ from runbook.errors import (
 )
 from runbook.remote.steps import sha256
 from runbook.services.zookeeper import connection_file, identity, service, settings
-from runbook.services.zookeeper_ensemble import Answer, Ensemble, Member, four_letter_word, parse_mntr, parse_srvr
+from runbook.services.zookeeper_ensemble import (
+    Answer,
+    Ensemble,
+    Member,
+    four_letter_word,
+    parse_mntr,
+    parse_srvr,
+    session,
+)
 
 # what members say
 
@@ -381,3 +389,14 @@ def test_zookeeper_restarts_when_it_is_older_than_its_settings() -> None:
     change = step.plan(state.format("4011.0"))
     assert change is not None
     assert change.actions == ("stop", "start")
+
+
+# sessions
+
+
+def test_where_no_member_listens_nobody_waits_for_a_session() -> None:
+    with socket.socket() as deaf:  # bound, so that nobody else gets the port, and listening to nobody
+        deaf.bind(("127.0.0.1", 0))
+        members = f"127.0.0.1:{deaf.getsockname()[1]}"
+        with pytest.raises(NotReady, match=f"ZooKeeper at {members}: no member listens"), session(members, timeout=600):
+            pass
