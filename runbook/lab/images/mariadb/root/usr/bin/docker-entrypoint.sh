@@ -30,7 +30,7 @@ ask() {
 }
 
 settings() {
-    # Everybody but root at localhost first: with root's password this connection would be the last one without.
+    # root at localhost, as whom this is said, comes last.
     echo 'SET @@SESSION.SQL_LOG_BIN = 0;'
     echo "DELETE FROM mysql.global_priv WHERE User = '' OR (User = 'root' AND Host <> 'localhost');"
     echo "DELETE FROM mysql.proxies_priv WHERE Host <> 'localhost';"
