@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import ipywidgets
+import pandas as pd
 import pytest
 from fake_registry import FakeRegistry, digest_of
 
+from runbook import events
 from runbook.chapter import Chapter
 from runbook.errors import DeleteDisabled, EndpointUnreachable, LockHeld, ParameterError
 from runbook.outcomes import Outcome
+from runbook.remote.hosts import Hosts
+from runbook.remote.modes import Mode, Status
+from runbook.remote.results import ApplyResult, StepResult
 from runbook.rollout import journal, record
 from runbook.rollout.journal import Entry
 from runbook.rollout.lock import Holder, SiteLock
-from runbook.services.registry import Registry
+from runbook.services.registry import Registry, garbage
 from runbook.site import Site
 from runbook.views.registry_console import RegistryConsole, markup
 from runbook.views.registry_console import page as page_module
@@ -635,6 +640,63 @@ def test_nothing_is_changed_while_somebody_else_changes_the_site(
         approve(console, page)
     assert isinstance(console.entries[-1].error, LockHeld)
     assert shop.asked["delete"] == 0
+
+
+def collects(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
+    """Collects as `services.registry.garbage` does, as far as the console sees: a gate, and a row."""
+    if hosts.mode is Mode.APPLY:
+        evidence = pd.DataFrame({"digest": ["sha256:ab"], "bytes": [123_456], "repositories": ["web/shop"]})
+        hosts.approval.ask("collect-garbage", f"free 1 blob (untagged: {untagged})", evidence)
+    status = Status.CHANGED if hosts.mode is Mode.APPLY else Status.WOULD_CHANGE
+    row = StepResult("node1", "garbage of the registry", status, "remove 1 blob", "-blob sha256:ab\n")
+    events.emit(event="step", **row.row())
+    return ApplyResult("garbage collected", hosts.mode, (row,))
+
+
+def test_garbage_is_collected_once_what_goes_was_seen(
+    shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "collect", collects)
+    console = open_console()
+    page = shown(console)
+    page._untagged.value = True
+    press(page._collect_button)
+    until(lambda: page._question is not None)
+    assert "free 1 blob (untagged: True)" in page._asked.value
+    assert "123 kB" in page._asked.value
+    approve(console, page)
+    assert console.entries[-1].status == "changed"
+    assert "remove 1 blob" in page._log.value
+    assert [(gate["name"], gate["by"]) for gate in told(console, "gate")] == [
+        ("collect-garbage", "button in the console")
+    ]
+    assert [step["host"] for step in told(console, "step")] == ["node1"]
+
+
+def test_a_plan_to_collect_garbage_shows_what_would_go(
+    shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "collect", collects)
+    console = open_console("plan")
+    page = shown(console)
+    press(page._collect_button)
+    done(console, page)
+    assert console.entries[-1].status == "would change"
+    assert "-blob sha256:ab" in page._asked.value
+    assert told(console, "gate") == []
+
+
+def test_garbage_is_not_collected_while_somebody_else_changes_the_site(
+    site: Path, shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(garbage, "collect", collects)
+    console = open_console()
+    page = shown(console)
+    with SiteLock(Site.load(site), Holder("ann@desk", "20160531-rollout", 1, "2016-05-31T14:12:00Z")):
+        press(page._collect_button)
+        done(console, page)
+    assert isinstance(console.entries[-1].error, LockHeld)
+    assert told(console, "gate", "step") == []
 
 
 # the session

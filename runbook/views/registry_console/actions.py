@@ -202,19 +202,22 @@ class Retag:
 class Collect:
     """Collect garbage: free what no manifest needs any more. A dry run comes first, and its gate shows what would go.
 
+    `untagged`: images that no tag names count as garbage, too, as a tag leaves one behind that was pushed anew.
     `services.registry.garbage` does it and tells its steps; its own row of them is how this ends.
     """
 
+    untagged: bool = False
+
     @property
     def title(self) -> str:
-        return "collect garbage"
+        return f"collect garbage{', images without a tag included' if self.untagged else ''}"
 
     def run(self, tools: Tools) -> Done:
         from runbook.services.registry import garbage  # SSH: nothing that a page should wait for when it opens
 
         hosts = tools.hosts()
         with tools.alone() if tools.mode is Mode.APPLY else nullcontext():
-            result = garbage.collect(hosts)
+            result = garbage.collect(hosts, untagged=self.untagged)
         label = garbage.Collection(hosts.site.registry.container).label
         return Done(next(one for one in result if one.step == label))
 

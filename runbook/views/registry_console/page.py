@@ -156,7 +156,10 @@ class Page:
         self._retag_button = _button(
             "Tag…", self._open_form, "give this image another tag, here or in another repository"
         )
-        self._collect_button = _button("Collect garbage…", self._collect, "look for what no manifest needs any more")
+        self._collect_button = _button(
+            "Collect garbage…", self._collect, "look for what no image needs any more, and ask"
+        )
+        self._untagged = ipywidgets.Checkbox(description="images without a tag, too", indent=False)
         self._to = ipywidgets.Text(description="Repository")
         self._as = ipywidgets.Text(description="Tag", placeholder="1.2.3")
         self._form_trouble = ipywidgets.HTML()
@@ -197,7 +200,9 @@ class Page:
         self.widget = ipywidgets.VBox(
             [
                 ipywidgets.HTML(markup.style()),
-                _row(ipywidgets.HTML(heading), self._collect_button, self._end_button).add_class("rc-top"),
+                _row(ipywidgets.HTML(heading), self._untagged, self._collect_button, self._end_button).add_class(
+                    "rc-top"
+                ),
                 self._ended,
                 _row(self._search, self._refresh_button, self._state).add_class("rc-searching"),
                 self._trouble,
@@ -391,7 +396,7 @@ class Page:
             self._act(Retag(self._shelf.repository, self._tag, to, tag))
 
     def _collect(self) -> None:
-        self._act(Collect())
+        self._act(Collect(self._untagged.value))
 
     def _act(self, action: Action) -> None:
         with self._lock:
@@ -465,7 +470,7 @@ class Page:
     def _enable(self) -> None:
         console = self._console
         idle = not console.busy and not console.ending
-        for button in (self._delete_button, self._retag_button, self._collect_button):
+        for button in (self._delete_button, self._retag_button, self._collect_button, self._untagged):
             button.disabled = not idle
         for widget in (self._end_button, self._search, self._refresh_button):
             widget.disabled = console.ending
