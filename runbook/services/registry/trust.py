@@ -397,8 +397,8 @@ class Docker(Service):
     def script(self, change: Change) -> str:
         if change.actions != ("reload",):
             return super().script(change)
-        wanted = "!" if self.secure else ""
-        return _RELOAD.format(wanted=wanted, registry=quote(f'"{self.registry}"'))
+        entry = next((one for one in self.trust.listed or () if covers(one, self.registry)), self.registry)
+        return _RELOAD.format(wanted="!" if self.secure else "", entry=quote(f'"{entry}"'))
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         told = _told(present.get("registries", ""))
@@ -443,7 +443,7 @@ class Docker(Service):
 
 _RELOAD = """\
 systemctl kill -s HUP --kill-who=main docker || exit 1
-told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {registry}; }}
+told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {entry}; }}
 n=0
 while ! {{ {wanted} told; }}; do
   n=$((n+1))
