@@ -24,6 +24,7 @@ from runbook.services.findings import Finding, Findings
 from runbook.services.marathon.apps import app_id, definition
 from runbook.services.marathon.deploy import deploy, marathon_of
 from runbook.services.marathon.deployments import explain
+from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.checks import masters_of
 from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql import checks, conditions, diagnosis, proof
@@ -36,8 +37,6 @@ from runbook.views.tables import Table
 
 T = TypeVar("T")
 
-KILL = "kill-task"
-"""The gate before a task is killed, to see it come back."""
 COMES_BACK = 180.0
 """Seconds in which a killed server must be back: Marathon's restart, and InnoDB's recovery of a small database."""
 

@@ -58,6 +58,9 @@ class Placement:
 def placed(site: Site, place: Placement, seen: DataHost) -> Evidence:
     """Whether the task runs on the data's host, in a container that publishes the port that Marathon names."""
     host = data_host(site).name
+    if place.host != host:
+        text = f"it runs on {place.host}, and its data is on {host}"
+        return Evidence(False, text, remedy="deploy it with its constraint (6.2)")
     if seen.problem is not None:
         return Evidence.against(seen.problem)
     container = seen.of_task(place.task)
@@ -73,8 +76,6 @@ def placed(site: Site, place: Placement, seen: DataHost) -> Evidence:
     }
     table = pd.DataFrame([row])
     wrong = []
-    if place.host != host:
-        wrong.append(f"it runs on {place.host}, and its data is on {host}")
     if not container.running:
         wrong.append(f"its container {container.short} {container.status}")
     elif place.port not in container.ports:

@@ -110,7 +110,7 @@ class Server:
             except pymysql.err.OperationalError as error:
                 if not isinstance(getattr(error, "original_exception", None), ssl.SSLError):
                     raise
-                # MySQL 5.7 as built with yaSSL knows no TLS that is still spoken; its passwords are never sent plain
+                # MySQL 5.7 with yaSSL knows no TLS that is still spoken; a password is proven there, and not sent
                 connection = self._connected(account, database, plain=True)
         try:
             yield Session(connection, who)

@@ -115,11 +115,7 @@ def of_containers(hosts: Hosts) -> tuple[Finding, ...]:
 
 
 def of_log(host: str, ended: Container, lines: Sequence[str]) -> Iterator[Finding]:
-    """What a dead container's end and its log say. Pure.
-
-    Only the log since its last start counts as far as lines tell it. Where nothing is known, its last lines are the
-    evidence.
-    """
+    """What a dead container's end and its log say. Pure. Where nothing is known, its last lines are the evidence."""
     who = f"container {ended.short}, {ended.status}"
     if ended.out_of_memory:
         yield Finding(host, "the server got too little memory", who, "set mysql.mem to 1024 or more (6.3)")
@@ -137,7 +133,7 @@ def of_log(host: str, ended: Container, lines: Sequence[str]) -> Iterator[Findin
         )
         yield Finding(host, "it was killed", who, remedy)
     else:
-        last = "\n".join(line for line in lines[-8:]) or "it printed nothing"
+        last = "\n".join(lines[-8:]) or "it printed nothing"
         yield Finding(host, "it ended, and its log tells no known reason", f"{who}\n{last}", "read it: docker logs")
 
 

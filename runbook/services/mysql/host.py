@@ -6,12 +6,12 @@ the host: the rest holds passwords.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 
 from runbook.errors import NotFound, RunbookError, StepFailed
 from runbook.remote.hosts import Hosts, Output
-from runbook.remote.shell import Facts, facts, quote
+from runbook.remote.shell import facts, quote
 from runbook.services.marathon.apps import app_id
 from runbook.services.mysql.app import data_host
 from runbook.services.probes import values
@@ -20,8 +20,8 @@ from runbook.site import Site
 
 @dataclass(frozen=True)
 class Container:
-    """A container on the data's host. `ports` are those of the host that lead into it; `task` and `app`
-    are Marathon's, empty for a container that it did not start."""
+    """A container on the data's host. `ports` are those of the host that lead into it; `task` and `app` are Marathon's,
+    empty for a container that it did not start. `started` and `finished` are Docker's time stamps (UTC)."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ class DataHost:
     image: bool = False
     folder: str = "absent"
     database: bool = False
-    containers: tuple[Container, ...] = field(default=())
+    containers: tuple[Container, ...] = ()
     problem: RunbookError | None = None
 
     @classmethod
@@ -152,22 +152,13 @@ exit 0
 """
 
 
-def _blocks(text: str) -> Iterator[str]:
+def _blocks(text: str) -> list[str]:
     """What the probe printed of each container."""
-    block: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("container="):
-            if block:
-                yield "\n".join(block)
-            block = []
-        if block or line.startswith("container="):
-            block.append(line)
-    if block:
-        yield "\n".join(block)
+    return re.split(r"(?m)^(?=container=)", text)[1:]
 
 
 def _container(block: str) -> Container:
-    head = Facts({"container": values(block, "container")[0]})["container"].split(" ")
+    head = values(block, "container")[0].split(" ")
     if len(head) != 8:
         raise StepFailed(f"docker inspect answered in an unknown form: {block.splitlines()[0]}")
     environment = dict(line.split("=", 1) for line in values(block, "env"))
