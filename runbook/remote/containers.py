@@ -289,7 +289,7 @@ class Container(Step):
         lines.append(_COMPARE.format(name=name, observed=quote(change.observed)))
         if change.actions == ("replace",):
             replace = _REPLACE.format(name=name, old=quote(f"{self.name}.replaced"))
-            return "\n".join([*lines, self._demand_image(), replace, f"( {self._run()}", ") && up || back", _DONE])
+            return "\n".join([*lines, self._demand_image(), replace, f"{self._run()} && up || back", _DONE])
         orders = {"update": f"docker update --restart {quote(self.restart)}"}
         lines += [f'{orders.get(action, f"docker {action}")} "$id" >/dev/null' for action in change.actions]
         return "\n".join([*lines, "up || { tell; exit 1; }", ""])
@@ -310,7 +310,7 @@ class Container(Step):
         words += [f"-e {key}" for key in self.environment]
         words += [f"-v {quote(f'{host}:{inside}')}" for host, inside in self.volumes.items()]
         words += [quote(self.image), *map(quote, self.command), ">/dev/null"]
-        return "\n".join([*exports, " ".join(words)])
+        return "\n".join(["(", *exports, " ".join(words), ")"])  # its variables are none of the script's
 
     def _inspected(self, text: str) -> Mapping[str, Any] | None:
         """The container of this very name: `docker inspect` takes the beginning of an id as well."""
@@ -399,9 +399,8 @@ ran=$(docker inspect --type container -f '{{{{.State.Running}}}}' "$id")
 back() {{
   tell || :
   docker rm -f {name} >/dev/null 2>&1 || :
-  docker rename "$id" {name}
-  [ "$ran" != true ] || docker start "$id" >/dev/null
-  echo the earlier container is back >&2
+  docker rename "$id" {name} && {{ [ "$ran" != true ] || docker start "$id" >/dev/null; }} &&
+    echo the earlier container is back >&2
   exit 1
 }}
 docker stop "$id" >/dev/null
