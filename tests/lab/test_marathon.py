@@ -278,7 +278,7 @@ def test_a_node_that_dies_is_named_with_where_its_tasks_went(
 
         def moved() -> bool:
             now = tasks_of(site, "hello")
-            return len(now) == 4 and name not in set(now["host"]) and (now["state"] == "running").all()
+            return len(now) == 4 and name not in set(now["host"]) and set(now["state"]) == {"running"}
 
         until(moved, seconds=120)
         chapter = open_chapter("verify")

@@ -8,6 +8,7 @@
 - `steps`: what a host that runs an instance should be.
 - `ensemble`: what must hold of the instances together, and of their framework in Mesos.
 - `deploy`: `deploy`, `scale` and `delete` as rows of the journal, in every mode; `tasks_of` an app.
+- `answers`: whether an app's instances are all there, and answer at their hosts and ports.
 - `diagnose`: known failures in its log, what locks an app, and what outgrows a znode.
 - `losses`: lost hosts, and where their tasks are now; `drill`: a task that is made to crash.
 - `chapter`: chapter 4 as the notebook opens it (imported by it, not here).

@@ -20,9 +20,9 @@ from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Step
 from runbook.services.findings import Findings
-from runbook.services.http import Endpoint, Timeouts
 from runbook.services.marathon import deploy as apps
 from runbook.services.marathon import steps
+from runbook.services.marathon.answers import answered
 from runbook.services.marathon.apps import App, app_from_file, app_id, app_of
 from runbook.services.marathon.deploy import HOST, marathon_of, tasks_of
 from runbook.services.marathon.diagnose import KNOWN, REGISTRATION, Kept
@@ -197,7 +197,9 @@ class MarathonChapter(Chapter):
         answer is waited for.
         """
         with self._about("answer", name, "Ask it at its host and port"):
-            return self._check(f"{app_id(name)} answers '{says}'", lambda: self._answered(name, says), deadline=60.0)
+            return self._check(
+                f"{app_id(name)} answers '{says}'", lambda: answered(self.site, name, says), deadline=60.0
+            )
 
     def scale(self, name: str = HELLO, instances: int = 4) -> ApplyResult:
         """4.3: so many instances of an app, followed until they run. Raises as `deploy`."""
@@ -297,22 +299,6 @@ class MarathonChapter(Chapter):
             display(_nothing(error.message))
             return tasks_table([])
 
-    def _answered(self, name: str, says: str) -> Evidence:
-        tasks = tasks_of(self.site, name, mode=Mode.APPLY)
-        if tasks.empty:
-            remedy = "see its queue and last failure (4.3 apps)"
-            return Evidence(False, f"no task of {app_id(name)} runs", remedy=remedy, tried=False)
-        addresses = {host.name: host.address for host in self.site.hosts}
-        rows = []
-        for task in tasks.to_dict("records"):
-            host, port = str(task["host"]), str(task["ports"]).partition(",")[0]
-            said = _said(f"http://{addresses.get(host, host)}:{port}", says)
-            rows.append((f"{host}:{port}", f"✓ {said}" if says in said else f"✗ {said}"))
-        frame = pd.DataFrame(rows, columns=["host:port", "answer"])
-        wrong = [place for place, said in rows if said.startswith("✗")]
-        text = f"{', '.join(wrong)} did not" if wrong else f"{', '.join(place for place, _ in rows)} answered '{says}'"
-        return Evidence(not wrong, text, frame, "see the task's output in its sandbox (Mesos' page), and its host")
-
     def _losses(self, silent: Sequence[str]) -> Evidence:
         registrations = Registrations.ask(self.site)
         if registrations.problem is not None:
@@ -361,21 +347,6 @@ v=$(rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {package} 2>/dev/null) || exit 0
 echo "package=$v"
 echo "program=$(timeout 20 marathon --version 2>/dev/null | head -n 1)"
 """
-
-
-def _said(url: str, says: str) -> str:
-    """What a service answers, up to the line that has `says`; else what is wrong."""
-    with Endpoint(url, timeouts=Timeouts(connect=2.0, read=3.0, whole=5.0)) as endpoint:
-        try:
-            with endpoint.stream("/") as lines:
-                heard = []
-                for line in lines:  # a loop around nc need not end the answer
-                    heard.append(line.decode("utf-8", "replace"))
-                    if says in heard[-1]:
-                        break
-                return " ".join(heard).strip() or "(nothing)"
-        except ServiceError as error:
-            return error.message
 
 
 def _nothing(text: str) -> Table:

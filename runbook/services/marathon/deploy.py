@@ -266,3 +266,11 @@ class _Work:
 def _slaves(site: Site) -> pd.DataFrame:
     with masters_of(site) as masters:
         return slaves_table(masters.state())
+
+
+def slaves_of(site: Site) -> pd.DataFrame | None:
+    """Mesos' slaves (`slaves_table`), for `explain`; None where no master tells."""
+    try:
+        return _slaves(site)
+    except ServiceError:
+        return None
