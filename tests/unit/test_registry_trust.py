@@ -167,8 +167,8 @@ def test_where_the_flag_is_given_a_drop_in_of_ours_adds_to_it() -> None:
     written = one(File, found)
     assert written.path == DROPIN
     assert str(written.content).endswith(
-        "[Service]\nExecStart=\n"
-        f"ExecStart=/usr/bin/docker daemon -H fd:// --insecure-registry a:1 --insecure-registry {ADDRESS}\n"
+        f'[Service]\nEnvironment="RUNBOOK_INSECURE_REGISTRIES=--insecure-registry {ADDRESS}"\nExecStart=\n'
+        "ExecStart=/usr/bin/docker daemon -H fd:// --insecure-registry a:1 $RUNBOOK_INSECURE_REGISTRIES\n"
     )
     assert after(one(JsonMembers, found), '{"debug": true}') is None
     # what is left behind is what the runbook finds there: the second run writes the same
@@ -186,7 +186,7 @@ def test_a_unit_edited_as_the_document_does_needs_nothing() -> None:
 def test_given_in_both_places_all_goes_to_the_command_line() -> None:
     settings = f'{{"debug": true, "{KEY}": ["b:2", "{ADDRESS}"]}}'
     found = Trust.read(probed({PACKAGED: EDITED}, settings=settings))
-    assert str(one(File, found).content).endswith(f"--insecure-registry {ADDRESS} --insecure-registry b:2\n")
+    assert '"RUNBOOK_INSECURE_REGISTRIES=--insecure-registry b:2"' in str(one(File, found).content)
     assert after(one(JsonMembers, found), settings) == '{"debug": true}'
     # the file has lost them by the next run: the drop-in keeps them
     again = Trust.read(probed({PACKAGED: EDITED, DROPIN: str(one(File, found).content)}, settings='{"debug": true}'))
@@ -195,15 +195,25 @@ def test_given_in_both_places_all_goes_to_the_command_line() -> None:
     # and they come back to it where the flag is gone from the unit
     freed = Trust.read(probed({PACKAGED: UNIT, DROPIN: str(one(File, found).content)}, settings='{"debug": true}'))
     content = after(one(JsonMembers, freed), '{"debug": true}')
-    assert json.loads(content or "")[KEY] == [ADDRESS, "b:2"]
+    assert json.loads(content or "")[KEY] == ["b:2", ADDRESS]
     assert Absent(DROPIN) in trust.steps(site(), freed, Mode.APPLY)
+
+
+def test_a_flag_that_the_unit_had_once_does_not_stay_with_us() -> None:
+    once = UNIT.replace("fd://\n", "fd:// --insecure-registry a:1\n")
+    written = str(one(File, Trust.read(probed({PACKAGED: once}))).content)
+    found = Trust.read(probed({PACKAGED: once.replace("a:1", "c:3"), DROPIN: written}))
+    assert found.added == (ADDRESS,)
+    again = str(one(File, found).content)
+    assert "--insecure-registry c:3 $" in again
+    assert "a:1" not in again
 
 
 def test_the_registry_s_earlier_port_goes_where_it_is_ours_and_stays_where_it_may_be_another_s() -> None:
     other = UNIT.replace("fd://\n", "fd:// --insecure-registry a:1\n")
     ours = trust.dropin("/usr/bin/docker daemon -H fd:// --insecure-registry a:1", ["198.51.100.11:8700"])
     written = str(one(File, Trust.read(probed({PACKAGED: other, DROPIN: ours}))).content)
-    assert written.endswith(f"--insecure-registry a:1 --insecure-registry {ADDRESS}\n")
+    assert f'REGISTRIES=--insecure-registry {ADDRESS}"' in written
     settings = f'{{"{KEY}": ["198.51.100.11:8700"]}}'
     content = after(one(JsonMembers, Trust.read(probed(settings=settings))), settings)
     assert json.loads(content or "")[KEY] == ["198.51.100.11:8700", ADDRESS]
@@ -217,7 +227,7 @@ def test_the_key_is_never_in_both(files: dict[str, str], settings: str | None) -
     dropins = [str(step.content) for step in trust.steps(site(), found, Mode.APPLY) if isinstance(step, File)]
 
     listed = json.loads(after(one(JsonMembers, found), settings) or settings or "{}").get(KEY)
-    ours = insecure(" ".join(dropins).split())
+    ours = insecure(" ".join(dropins).replace("=--insecure", " --insecure").replace('"', " ").split())
 
     assert listed is None or not found.flags
     trusted = {*(listed or ()), *found.flags, *ours}
@@ -259,7 +269,7 @@ def test_tls_leaves_the_key_in_one_place_too() -> None:
     found = Trust.read(probed({PACKAGED: other}, settings=settings))
     made = [step for step in trust.steps(site(TLS), found, Mode.APPLY, b"CA") if isinstance(step, File)]
     assert [step.path for step in made] == [f"/etc/docker/certs.d/{ADDRESS}/ca.crt", DROPIN]
-    assert str(made[1].content).endswith("--insecure-registry a:1 --insecure-registry b:2\n")
+    assert 'REGISTRIES=--insecure-registry b:2"' in str(made[1].content)
     assert after(one(JsonMembers, found, site(TLS)), settings) == "{}"
 
 

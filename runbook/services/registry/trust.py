@@ -47,6 +47,8 @@ SETTINGS = "/etc/docker/daemon.json"
 KEY = "insecure-registries"
 FLAG = "--insecure-registry"
 LIVE = "live-restore"
+ADDED = "RUNBOOK_INSECURE_REGISTRIES"
+"""The variable by which the drop-in of ours adds flags to the unit's command, so that both can be told apart."""
 DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
 CERTIFICATES = "/etc/docker/certs.d"
 _FOLDER = str(PurePosixPath(DROPIN).parent)
@@ -107,7 +109,7 @@ class Trust:
         found = facts(output.stdout)
         unit = Unit.read(output.stdout)
         settings = _settings(_decoded(found.get("settings", "")))
-        listed, flags = settings.get(KEY), insecure(unit.words)
+        listed = settings.get(KEY)
         arguments = tuple(_decoded(found.get("arguments", "")).split("\0"))
         pid = int(found.get("MainPID", "0") or 0)
         return cls(
@@ -115,9 +117,9 @@ class Trust:
             pid=pid or None,
             version=found.get("version", ""),
             command=unit.command,
-            flags=flags,
+            flags=insecure(unit.words),
             sources=unit.sources,
-            added=None if unit.ours is None else tuple(one for one in insecure(_split(unit.ours)) if one not in flags),
+            added=None if unit.ours is None else insecure(unit.ours.split()),
             overridden_by=unit.later,
             listed=tuple(map(str, listed)) if isinstance(listed, list) else None,
             settings_file=_option(unit.words, "--config-file") or SETTINGS,
@@ -156,7 +158,7 @@ class Unit:
     """The unit of Docker as its files give it, without the drop-in of ours.
 
     `command`: the last ExecStart, on one line; `variables`: the environment that it may use; `sources`: which files
-    name the flag; `ours`: the command of our drop-in, None without one; `later`: a drop-in that sets ExecStart and
+    name the flag; `ours`: the flags that our drop-in adds, None without one; `later`: a drop-in that sets ExecStart and
     comes after ours, so that ours is without effect.
     """
 
@@ -198,7 +200,11 @@ class Unit:
             if name > ours and any(key == "ExecStart" and value for key, value in _assignments(text))
         ]
         sources = tuple(path for path, text in files.items() if FLAG in _uncommented(text))
-        own = dict(_assignments(dropins[ours][1])).get("ExecStart", "") if ours in dropins else None
+        own = None
+        if ours in dropins:
+            own = _variables(value for key, value in _assignments(dropins[ours][1]) if key == "Environment").get(
+                ADDED, ""
+            )
         return cls(command, variables, sources, own, later[-1] if later else "")
 
     @property
@@ -344,11 +350,11 @@ def _without_ca(address: str, trust: Trust) -> tuple[Step, ...]:
 
 def dropin(command: str, entries: Iterable[str]) -> str:
     """The drop-in that repeats the unit's command with further insecure registries."""
-    flags = "".join(f" {FLAG} {entry.replace('%', '%%')}" for entry in entries)
+    flags = " ".join(f"{FLAG} {entry.replace('%', '%%')}" for entry in entries)
     return (
         f"# Written by the runbook (7.2): changes made here are lost. The unit's own command, which has {FLAG}\n"
-        "# already, with the registry added: in daemon.json as well it would keep Docker from starting.\n"
-        f"[Service]\nExecStart=\nExecStart={command}{flags}\n"
+        "# already, with more of them: in daemon.json as well they would keep Docker from starting.\n"
+        f'[Service]\nEnvironment="{ADDED}={flags}"\nExecStart=\nExecStart={command} ${ADDED}\n'
     )
 
 
