@@ -8,8 +8,8 @@ nothing from elsewhere (Voilà's own template would, from a CDN): a closed netwo
 
 from __future__ import annotations
 
-import contextlib
 import copy
+import ipaddress
 import logging
 import os
 import signal
@@ -127,15 +127,18 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     for name in LOGS:
         logging.getLogger(name).addFilter(_mask)
     logging.getLogger("tornado.general").setLevel(logging.ERROR)  # what it warns of, the server's own log tells
-    with contextlib.suppress(ValueError):  # not the main thread
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     return server
 
 
 def _mask(entry: logging.LogRecord) -> bool:
-    """Take the token, which stands in the addresses of requests, out of what is logged of them."""
+    """Take the token, which stands in the addresses of requests, out of what is logged of them.
+
+    Of no use is that the notebook is not trusted: it has no outputs that could be.
+    """
     entry.msg, entry.args = redact(entry.getMessage()), ()
-    return True
+    return not entry.msg.endswith("is not trusted")
 
 
 def _try_address(bind: str, port: int) -> None:
@@ -151,8 +154,6 @@ def _try_address(bind: str, port: int) -> None:
 
 
 def _is_loopback(bind: str) -> bool:
-    import ipaddress
-
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from console_server import Console, free_port, serving, site
 from loopback import Loopback, answer
 
+from runbook import console as page
 from runbook.cli import main
 
 PING = answer(200, {}, **{"Docker-Distribution-Api-Version": "registry/2.0"})
@@ -82,6 +83,37 @@ def test_where_the_notebook_is_not_to_be_found_it_says_so(tmp_path: Path, monkey
 @pytest.mark.parametrize("option", [["--yes"], ["--mode", "verify"]])
 def test_gates_are_not_answered_beforehand_and_there_is_nothing_to_verify(tmp_path: Path, option: list[str]) -> None:
     assert console(tmp_path, 8600, *option).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("bind", "host", "warned"),
+    [
+        ("127.0.0.1", "127.0.0.1", False),
+        ("localhost", "localhost", False),
+        ("0.0.0.0", socket.gethostname(), True),
+    ],
+)
+def test_where_others_can_reach_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bind: str, host: str, warned: bool
+) -> None:
+    started: list[tuple[object, ...]] = []
+
+    class Server:
+        def start(self) -> None:
+            started.append(())
+
+    monkeypatch.setattr(page, "_server", lambda *given: started.append(given) or Server())
+    port = free_port()
+    with Loopback(lambda request: [PING]) as registry:
+        result = console(tmp_path, registry.port, "--bind", bind, "--port", str(port))
+    assert result.exit_code == 0
+    (_, prepared, *where, token), _ = started
+    assert where == [bind, port]
+    assert f"http://{host}:{port}/?token={token}\n" in result.output
+    assert ("HTTP is not encrypted" in result.output) == warned
+    injected = next(cell.source for cell in prepared.cells if "injected-parameters" in cell.metadata.get("tags", []))
+    assert f'site_file = "{tmp_path}/site.yml"' in injected
+    assert 'mode = "plan"' in injected
 
 
 # while it listens

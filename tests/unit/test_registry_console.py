@@ -724,6 +724,28 @@ def test_a_session_is_a_record_of_its_own(shop: FakeRegistry, open_console: Open
     assert shop.closed
 
 
+def test_what_an_action_does_is_on_show_meanwhile(
+    shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_so, go_on = threading.Event(), threading.Event()
+
+    def slow(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
+        events.emit(event="progress", host="node1", step="container registry (read-only)", done=0, total=1)
+        told_so.set()
+        assert go_on.wait(10)
+        return collects(hosts, untagged=untagged)
+
+    monkeypatch.setattr(garbage, "collect", slow)
+    console = open_console("plan")
+    page = shown(console)
+    press(page._collect_button)
+    assert told_so.wait(10)
+    until(lambda: "node1: container registry (read-only)" in page._asked.value)
+    assert "under way" in page._log.value
+    go_on.set()
+    done(console, page)
+
+
 def test_ending_answers_a_question_that_stands_with_no(shop: FakeRegistry, open_console: Open) -> None:
     console = open_console()
     page = shown(console)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runbook import events
 from runbook.chapter import NOTEBOOK, Chapter, Summary
 from runbook.errors import ChapterFailed, GateRefused, ParameterError, Problem, RunbookError
 from runbook.paths import upwards
@@ -22,6 +23,7 @@ from runbook.services.registry import Registry
 from runbook.site import Site
 from runbook.views.registry_console.actions import Action, Done, Tools, refused
 from runbook.views.registry_console.gate import AtDesk, Desk
+from runbook.views.registry_console.workers import Throttle
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -81,6 +83,8 @@ class RegistryConsole(Chapter):
         self._acting: threading.Thread | None = None
         self._beginning = threading.Lock()
         self._ending = False
+        self.doing = ""  # what the action under way told last
+        self._may_tell = Throttle(0.3)
 
     def show(self) -> ipywidgets.Widget:
         """The page; shown twice, it is the same page twice."""
@@ -115,6 +119,7 @@ class RegistryConsole(Chapter):
         return True
 
     def _act(self, entry: Entry) -> None:
+        self.doing = ""
         self._changed()
         try:
             with self.section(f"action {entry.number}", entry.action.title):
@@ -178,6 +183,14 @@ class RegistryConsole(Chapter):
             self._page.stop()
         self.registry.close()
         super().close()
+
+    def _observe(self, event: events.Event) -> None:
+        super()._observe(event)
+        if event["event"] in ("step", "progress"):
+            told = (event.get("host", ""), event["step"], event.get("status", ""))
+            self.doing = ": ".join(filter(None, told))
+            if self._may_tell():
+                self._changed()
 
     def _changed(self) -> None:
         if self._page is not None:

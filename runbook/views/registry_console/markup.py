@@ -176,6 +176,11 @@ def question(asked: Question) -> Markup:
     )
 
 
+def under_way(entry: Entry, doing: str) -> Markup:
+    """An action that has not ended, and what it told last."""
+    return Markup('<h3>{} {}</h3><p class="rc-quiet">{}</p>').format(_badge(entry.status), entry.action.title, doing)
+
+
 def ended(entry: Entry) -> Markup:
     """How an action ended, with what it was about."""
     head = Markup("<h3>{} {}</h3>").format(_badge(entry.status), entry.action.title)

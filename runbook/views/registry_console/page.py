@@ -19,7 +19,7 @@ from runbook.services.registry.names import repository_name, tag_name
 from runbook.views.registry_console import markup
 from runbook.views.registry_console.actions import Action, Collect, Delete, Retag
 from runbook.views.registry_console.gate import Question
-from runbook.views.registry_console.index import Found, Index, Query
+from runbook.views.registry_console.index import FOUND, Found, Index, Query
 from runbook.views.registry_console.shelf import Reader, Shelf
 from runbook.views.registry_console.workers import Turn, Worker
 
@@ -39,17 +39,19 @@ class Rows(Generic[T]):
     """A list to choose from, of which one page at a time is sent to the browser.
 
     `line` gives what is shown of an item, `chosen` is called when somebody chooses one, `turned` when they turn to
-    another page.
+    another page. `lock` is the page's.
     """
 
     def __init__(
         self,
         label: str,
         rows: int,
+        lock: threading.RLock,
         line: Callable[[T], str],
         chosen: Callable[[T], None],
         turned: Callable[[], None] = lambda: None,
     ) -> None:
+        self._lock = lock
         self._rows, self._line, self._chosen, self._turned = rows, line, chosen, turned
         self._items: Sequence[T] = ()
         self._page = 0
@@ -104,13 +106,16 @@ class Rows(Generic[T]):
         self._forth.disabled = self._page >= self._last
 
     def _turn(self, pages: int) -> None:
-        self._page = min(max(0, self._page + pages), self._last)
-        self._show(None)
-        self._turned()
+        with self._lock:
+            self._page = min(max(0, self._page + pages), self._last)
+            self._show(None)
+            self._turned()
 
     def _picked(self, change: dict[str, Any]) -> None:
-        if not self._filling and change["new"] is not None:
-            self._chosen(self.visible[change["new"]])
+        with self._lock:
+            # what was filled in by the same thread is not picked; what another one fills in waits for the lock
+            if not self._filling and change["new"] is not None and change["new"] < len(self.visible):
+                self._chosen(self.visible[change["new"]])
 
 
 class Page:
@@ -146,8 +151,8 @@ class Page:
         self._refresh_button = _button("Read again", self._refresh, "read the catalog again")
         self._state = ipywidgets.HTML()
         self._trouble = ipywidgets.HTML()
-        self._found: Rows[Found] = Rows("Repositories", REPOSITORIES, str, self._choose)
-        self._tags: Rows[str] = Rows("Tags", TAGS, self._line, self._choose_tag, self._read_on)
+        self._found: Rows[Found] = Rows("Repositories", REPOSITORIES, self._lock, str, self._choose)
+        self._tags: Rows[str] = Rows("Tags", TAGS, self._lock, self._line, self._choose_tag, self._read_on)
         self._tags.select.add_class("rc-columns")
         self._shelf_heading = ipywidgets.HTML()
         self._columns = ipywidgets.HTML()
@@ -456,7 +461,7 @@ class Page:
             if question is not None:
                 self._asked.value = markup.question(question)
             elif console.busy:
-                self._asked.value = markup.ended(console.entries[-1])
+                self._asked.value = markup.under_way(console.entries[-1], console.doing)
             elif self._result is not None:
                 self._asked.value = markup.ended(self._result)
             _visible(self._approve, question is not None)
@@ -472,13 +477,14 @@ class Page:
         idle = not console.busy and not console.ending
         for button in (self._delete_button, self._retag_button, self._collect_button, self._untagged):
             button.disabled = not idle
-        for widget in (self._end_button, self._search, self._refresh_button):
+        for widget in (self._end_button, self._search, self._refresh_button, self._found.select, self._tags.select):
             widget.disabled = console.ending
 
 
 def _told(query: Query, found: Sequence[Found]) -> str:
     if query.tag is not None:
-        return f"{markup.count(len(found), 'tag')} found."
+        more = "; there are more: type more of the name" if len(found) == FOUND else ""
+        return f"{markup.count(len(found), 'tag')} found{more}."
     if query.words or query.digest is not None:
         return f"{markup.count(len(found), 'repository matches', 'repositories match')}."
     return ""
