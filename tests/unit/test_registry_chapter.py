@@ -14,10 +14,12 @@ from registry_site import ZERO, probed, site
 from runbook.chapter import Chapter
 from runbook.errors import GateRefused, ManifestUnknown, ParameterError
 from runbook.events import subscribe
+from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
 from runbook.services.registry import transfer
 from runbook.services.registry.chapter import RegistryChapter, _readable
 from runbook.services.registry.client import Registry
+from runbook.services.registry.manifests import Descriptor, Manifest
 from runbook.services.registry.returned import Before, Tasks
 from runbook.services.registry.trust import Running, Trust
 
@@ -241,3 +243,43 @@ def test_a_plan_pushes_nothing() -> None:
 
     evidence = transfer.round_trip(Hosts())  # type: ignore[arg-type]
     assert (evidence.holds, evidence.tried) == (False, False)
+
+
+# names that mean another image
+
+
+class Here:
+    """Stands for the registry's host, whose Docker has these images by name."""
+
+    site = site()
+
+    def __init__(self, image: str, name: str) -> None:
+        self.printed = f"image={image}\nname={name}\n"
+
+    def run(self, script: str) -> dict[str, Output]:
+        return {"node1": Output(self.printed, "", 0)}
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "held", "taken"),
+    [
+        (DIGEST, "", None, ""),
+        (DIGEST, DIGEST, None, ""),
+        (DIGEST, OTHER, None, "node1:5000/a:1 is another image than lab/userland:1 on node1"),
+        (DIGEST, "", DIGEST, ""),
+        (DIGEST, "", OTHER, "the registry has another image under a:1 than lab/userland:1 is on node1"),
+        ("", "", OTHER, ""),  # the push will say that there is no such image
+    ],
+)
+def test_no_name_is_taken_from_another_image(
+    monkeypatch: pytest.MonkeyPatch, image: str, name: str, held: str | None, taken: str
+) -> None:
+    class Named(Held):
+        def manifest(self, repository: str, reference: str) -> Manifest:
+            if held is None:
+                raise ManifestUnknown("no such tag")
+            return Manifest(repository, "", ZERO, b"", Descriptor("", held, 1))
+
+    monkeypatch.setattr(Registry, "of", lambda _: Named())
+    found = transfer._taken(Here(image, name), "lab/userland:1", "node1:5000/a:1", "a", "1")  # type: ignore[arg-type]
+    assert found == taken

@@ -1,8 +1,8 @@
 """Images between Docker hosts and the registry (document 7.4): pushed, removed, pulled back, pulled elsewhere.
 
 No host is left logged in: where the registry asks for a user, the client of one script gets a configuration of its own
-in a folder that goes with the script. Tags that a host did not have before are taken away again; the registry keeps the
-image, as in the document.
+in a folder that goes with the script. Names that a host did not have before are taken away again; the registry keeps
+the image, as in the document. A name that means another image already, there or on the host, is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runbook.errors import NotFound, ServiceError
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.modes import Mode
-from runbook.remote.shell import heredoc, quote
+from runbook.remote.shell import facts, heredoc, quote
 from runbook.services.probes import values
 from runbook.services.registry import diagnose
 from runbook.services.registry.client import Registry
@@ -185,6 +185,9 @@ def round_trip(hosts: Hosts) -> Evidence:
     def failed(text: str, remedy: str | None = None, passing: bool = False) -> Evidence:
         return Evidence(False, text, pd.DataFrame(rows, columns=COLUMNS), remedy, hopeless=not passing)
 
+    repository, _, version = name.partition("/")[2].rpartition(":")
+    if taken := _taken(here, tag, name, repository, version):
+        return failed(taken, "give the image another tag in the parameters, or delete the other one")
     (host, output), *_ = here.run(_there_and_back(site, tag, name), deadline=PATIENCE).items()
     tried = {one.name: one for one in _tried(output)}
     for one in tried.values():
@@ -199,7 +202,6 @@ def round_trip(hosts: Hosts) -> Evidence:
     pushed = tried["push"].digest
     if not pushed or tried["pull"].digest != pushed:
         return failed(f"pushed {pushed}, pulled {tried['pull'].digest}", "look for two registries behind this address")
-    repository, _, version = name.partition("/")[2].rpartition(":")
     with Registry.of(site) as registry:
         manifest = registry.manifest(repository, version)
     if manifest.digest != pushed:
@@ -209,7 +211,9 @@ def round_trip(hosts: Hosts) -> Evidence:
         if not good:
             return failed(row[2], _DISK)
     elsewhere = [other.name for other in hosts.having("docker") if other.name != host][:1]
-    for other, answer in hosts.only(*elsewhere).run(_pull(site, name), deadline=PATIENCE).items():
+    for other, answer in (
+        hosts.only(*elsewhere).run(_pull(site, f"{address}/{repository}@{pushed}"), deadline=PATIENCE).items()
+    ):
         digest = next((one.digest for one in _tried(answer) if one.status == 0), "")
         rows.append(("pull elsewhere", other, f"{'✓' if digest == pushed else '✗'} {digest or _silence(answer)}"))
         if digest != pushed:
@@ -219,6 +223,30 @@ def round_trip(hosts: Hosts) -> Evidence:
     if not elsewhere:
         rows.append(("pull elsewhere", "", "– there is no other Docker host"))
     return Evidence(True, f"{name} is {pushed[:19]}… wherever it was", pd.DataFrame(rows, columns=COLUMNS))
+
+
+def _taken(here: Hosts, tag: str, name: str, repository: str, version: str) -> str:
+    """Why the image must not be pushed under this name: it means another image, on the host or in the registry.
+
+    Docker's id of an image is the digest of its configuration, or (with containerd's image store) of its manifest.
+    """
+    script = "".join(
+        f"echo \"{key}=$(docker inspect --type image -f '{{{{.Id}}}}' {quote(one)} 2>/dev/null)\"\n"
+        for key, one in (("image", tag), ("name", name))
+    )
+    for host, output in here.run(script).items():
+        found = facts(output.stdout)
+        image, local = found.get("image", ""), found.get("name", "")
+        if image and local and image != local:
+            return f"{name} is another image than {tag} on {host}"
+        with Registry.of(here.site) as registry:
+            try:
+                there = registry.manifest(repository, version)
+            except NotFound:
+                return ""
+        if image and image not in (there.digest, there.config.digest if there.config else ""):
+            return f"the registry has another image under {repository}:{version} than {tag} is on {host}"
+    return ""
 
 
 def pulled(hosts: Hosts) -> Evidence:
@@ -236,7 +264,8 @@ def pulled(hosts: Hosts) -> Evidence:
     members = hosts.having("docker")
     others = [host.name for host in members if "registry" not in host.roles] or [host.name for host in members]
     name = f"{address}/{repository}:{tag}"
-    for host, output in members.only(*others[:1]).run(_pull(site, name), deadline=PATIENCE).items():
+    script = _pull(site, f"{address}/{repository}@{digest}")
+    for host, output in members.only(*others[:1]).run(script, deadline=PATIENCE).items():
         tried = _tried(output)
         if tried and tried[0].status == 0 and tried[0].digest == digest:
             return Evidence(True, f"{host} pulled {name}, {digest[:19]}…")
@@ -278,7 +307,7 @@ def _pull(site: Site, name: str) -> str:
 
 
 def _keeping(name: str, script: str) -> str:
-    """The script, and afterwards the tag only where it was there before."""
+    """The script, and afterwards the name only where it was there before."""
     word = quote(name)
     return (
         f"docker inspect --type image {word} >/dev/null 2>&1 && had=yes || had=no\n"
