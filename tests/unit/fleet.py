@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -35,6 +36,29 @@ def rsa_key() -> paramiko.PKey:
 @cache
 def client_key() -> paramiko.RSAKey:
     return paramiko.RSAKey.generate(2048)
+
+
+ARRIVAL = 1.0
+"""Seconds in which what a host has printed arrives, however busy the machine is."""
+
+
+@contextmanager
+def deadlines_pass(once: Callable[[], bool]) -> Iterator[None]:
+    """Within, what sessions have at work passes its deadline once a condition holds, and not by the clock.
+
+    So a test knows how far the host had got, however long that took.
+    """
+
+    class Timer(threading.Timer):
+        def run(self) -> None:
+            while not self.finished.wait(0.02):
+                if once() and not self.finished.wait(ARRIVAL):
+                    self.function()
+                    return
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "Timer", Timer)
+        yield
 
 
 @dataclass

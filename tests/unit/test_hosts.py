@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Fleet, keep_state_at_home, running
+from fleet import Fleet, deadlines_pass, keep_state_at_home, running
 from sshserver import Faults
 
 from runbook import events, secrets
@@ -251,16 +251,15 @@ def test_a_host_that_hangs_is_left_and_the_others_complete(fleet: Fleet) -> None
 def test_what_a_wave_had_done_before_it_hung_is_not_forgotten(fleet: Fleet) -> None:
     home = fleet["node1"].home
     steps = [File(f"{home}/a", "x"), File(f"{home}/b", "x"), once("stuck", "sleep 60"), once("next")]
-    with fleet.hosts() as hosts:
-        _, result = failure(lambda: hosts.only("node1").apply(steps, deadline=5))
+    with fleet.hosts() as hosts, deadlines_pass((home / "stuck.runs").exists):
+        _, result = failure(lambda: hosts.only("node1").apply(steps))
     assert result == {"node1": [CHANGED, CHANGED, UNREACHABLE, UNREACHABLE]}
 
 
 def test_a_host_whose_probe_hangs_names_the_step(fleet: Fleet) -> None:
-    with fleet.hosts() as hosts:
-        error, result = failure(
-            lambda: hosts.only("node1").apply([once("a"), Command("b", "sleep 60", "true")], deadline=4)
-        )
+    hanging = Command("b", "touch asked; sleep 60", "true")
+    with fleet.hosts() as hosts, deadlines_pass((fleet["node1"].home / "asked").exists):
+        error, result = failure(lambda: hosts.only("node1").apply([once("a"), hanging]))
     assert result == {"node1": [UNREACHABLE] * 2}
     assert "it was at 'b'" in error.message
 
@@ -269,8 +268,9 @@ def test_the_next_run_waits_for_what_is_still_at_work(fleet: Fleet) -> None:
     """The deadline passes in the middle of a command that must not run twice; the next run finds its work done."""
     with fleet.hosts() as hosts:
         one = hosts.only("node1")
-        failure(lambda: one.apply([once("slow", seconds=6.0), once("next")], deadline=4))
-        result = one.apply([once("slow", seconds=6.0), once("next")])
+        with deadlines_pass((fleet["node1"].home / "slow.runs").exists):
+            failure(lambda: one.apply([once("slow", seconds=2.0), once("next")]))
+        result = one.apply([once("slow", seconds=2.0), once("next")])
     assert statuses(result) == {"node1": [CHANGED, CHANGED]}
     assert [runs(fleet, "node1", name) for name in ("slow", "next")] == [1, 1]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import fabric
 import paramiko
 import pytest
-from fleet import Fleet, host_key, keep_state_at_home, rsa_key, running
+from fleet import Fleet, deadlines_pass, host_key, keep_state_at_home, rsa_key, running
 from sshserver import Faults, SshServer
 
 from runbook.errors import (
@@ -466,8 +466,8 @@ def test_an_exclusive_script_is_waited_for_even_when_its_connection_broke(fleet:
 
 def test_a_host_where_another_script_does_not_end_is_told(fleet: Fleet, server: SshServer) -> None:
     with fleet.session() as session, fleet.session() as other:
-        with pytest.raises(DeadlinePassed) as hung:
-            session.execute([Piece("a", "sleep 40")], soon(3), exclusive=True)
+        with pytest.raises(DeadlinePassed) as hung, deadlines_pass((server.home / "begun").exists):
+            session.execute([Piece("a", "touch begun; sleep 40")], soon(), exclusive=True)
         pid = hung.value.transcript.pid
         with within(12), pytest.raises(HostTimeout, match=rf"node1: another script .* process {pid} holds state/lock"):
             other.execute([Piece("a", "touch made")], soon(8), exclusive=True)
