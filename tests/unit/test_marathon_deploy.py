@@ -89,10 +89,10 @@ def test_what_differs_is_shown_field_by_field_and_changed(there: tuple[Site, Fak
 def test_instances_are_kept_where_scaling_is_another_step_s(there: tuple[Site, FakeMarathon]) -> None:
     site, fake = there
     fake.put({**HELLO, "instances": 4})
-    assert only(deploy(site, HELLO, mode=Mode.APPLY))[1] == "change instances"
+    assert only(deploy(site, HELLO, mode=Mode.APPLY))[1] == "instances: 4 -> 1"
     fake.put({**HELLO, "instances": 4})
     assert only(deploy(site, HELLO, mode=Mode.APPLY, keep_instances=True))[0] is Status.OK
-    assert only(deploy(site, {**HELLO, "mem": 32}, mode=Mode.APPLY, keep_instances=True))[1] == "change mem"
+    assert only(deploy(site, {**HELLO, "mem": 32}, mode=Mode.APPLY, keep_instances=True))[1] == "mem: 16 -> 32"
     assert (fake.apps["/hello"]["instances"], fake.apps["/hello"]["mem"]) == (4, 32)
 
 
@@ -177,7 +177,7 @@ CALLS: dict[str, Call] = {
     ("name", "summary", "diff"),
     [
         ("deploy", "create, once Marathon answers", CREATED),
-        ("scale", "change instances, once Marathon answers", "+instances: 4\n"),
+        ("scale", "instances: nothing -> 4, once Marathon answers", "+instances: 4\n"),
         ("delete", "delete, once Marathon answers", "-/hello\n"),
     ],
 )
@@ -200,7 +200,11 @@ def test_without_a_marathon_a_plan_foresees_verify_fails_and_apply_raises(
 
 def test_scaling(there: tuple[Site, FakeMarathon]) -> None:
     site, fake = there
-    assert only(scale(site, "hello", 4, mode=Mode.PLAN)) == (Status.WOULD_CHANGE, "change instances", "+instances: 4\n")
+    assert only(scale(site, "hello", 4, mode=Mode.PLAN)) == (
+        Status.WOULD_CHANGE,
+        "instances: nothing -> 4",
+        "+instances: 4\n",
+    )
     assert only(scale(site, "hello", 4, mode=Mode.VERIFY))[0] is Status.WOULD_CHANGE
     with pytest.raises(NotFound):
         scale(site, "hello", 4, mode=Mode.APPLY)

@@ -47,6 +47,8 @@ DELETE = "delete-app"
 """The gate before an app is ended with all its tasks."""
 DEADLINE = 300.0
 """Seconds that a deployment may take."""
+SHORT = 60
+"""Characters up to which a single difference is its own summary."""
 TIMEOUTS = Timeouts(connect=2.0, read=10.0, whole=30.0)
 """An instance whose host is down costs two seconds; then the next one is asked."""
 ELECTION = 60.0
@@ -252,8 +254,10 @@ class _Work:
             case "deleted":
                 return "delete", f"-{change.app_id}\n"
             case "changed":
-                fields = ", ".join(difference.field for difference in change.differences)
-                return f"change {fields}", "".join(difference.diff for difference in change.differences)
+                found = change.differences
+                told = str(found[0]) if len(found) == 1 and len(str(found[0])) <= SHORT else ""
+                fields = ", ".join(difference.field for difference in found)
+                return told or f"change {fields}", "".join(difference.diff for difference in found)
             case "unchanged":
                 return "", ""
 
