@@ -22,6 +22,7 @@ from typing import Any
 from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
+from tornado.web import RequestHandler
 
 from runbook.errors import ParameterError, Problem
 from runbook.paths import upwards
@@ -35,7 +36,7 @@ NOTEBOOK = Path("notebooks/operations/registry_console.ipynb")
 BIND, PORT = "127.0.0.1", 8866
 """Where the page is, unless told otherwise: the loopback, and Voilà's own port."""
 GONE = 600
-"""Seconds after which the session of a page is ended that nobody has open any more: closing it tells Voilà nothing."""
+"""Seconds after which a session is ended whose page is gone without a word, as with a browser that crashed."""
 LOOKS = 20
 """Seconds between two looks for such sessions."""
 PATIENCE = 7200.0
@@ -98,6 +99,12 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     from voila.app import Voila  # type: ignore[import-untyped]
     from voila.voila_identity_provider import VoilaIdentityProvider  # type: ignore[import-untyped]
 
+    def opened(request: RequestHandler, notebook: NotebookNode, cwd: str) -> NotebookNode:
+        """What somebody who opens the page is shown. Asking for `xsrf_token` has its cookie sent along, which Voilà
+        forgets, and without which the page cannot tell that it is closed."""
+        _ = request.xsrf_token
+        return copy.deepcopy(prepared)
+
     config = Config()
     config.Voila.ip, config.Voila.port, config.Voila.port_retries = bind, port, 0
     config.Voila.notebook_path = str(notebook.absolute())
@@ -111,7 +118,7 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
         "static_path": DEFAULT_STATIC_FILES_PATH,  # jupyter_server's page of an error wants them, and Voilà forgets it
         "static_url_prefix": "/voila/static/",
     }
-    config.VoilaConfiguration.prelaunch_hook = lambda request, notebook, cwd: copy.deepcopy(prepared)
+    config.VoilaConfiguration.prelaunch_hook = opened
     config.VoilaConfiguration.show_tracebacks = True  # of a named error it is the message
     config.VoilaConfiguration.file_allowlist = []
     config.VoilaConfiguration.allow_template_override = "NO"

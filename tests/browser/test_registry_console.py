@@ -68,7 +68,7 @@ killed: list[Path] = []
 
 @pytest.fixture(scope="module", autouse=True)
 def abandoned(console: Console, browser: Browser) -> Path:
-    """The record of a session whose page was closed."""
+    """The record of a session whose page is gone: Playwright closes without asking the page, as a crash does."""
     opened_page(console, browser).close()
     return console.records[0]
 
@@ -325,7 +325,16 @@ def test_it_works_in_jupyterlab(shop: Pusher, registry: Running, browser: Browse
         page.close()
 
 
-def test_a_page_that_is_closed_ends_its_session(abandoned: Path) -> None:
+def test_a_page_that_is_closed_ends_its_session(console: Console, page: Page) -> None:
+    folder = console.records[-1]
+    assert not (folder / record.RECORD).exists()
+    page.goto("about:blank")
+    until((folder / record.RECORD).exists, 10)  # the page says so itself: nothing is waited for
+    history = record.history_of(folder)
+    assert (history.outcome, history.closed) == ("ok", True)
+
+
+def test_a_page_that_is_gone_without_a_word_ends_its_session(abandoned: Path) -> None:
     until((abandoned / record.RECORD).exists)
     history = record.history_of(abandoned)
     assert (history.outcome, history.closed) == ("ok", True)
