@@ -1,6 +1,6 @@
 """Garbage of the registry: what its dry run prints, in the words of each version, and which order a collection has.
 
-What 2.8.2 prints is recorded from a node of the lab (Debian's docker-registry); 2.4's and 2.7's lines are those of
+What 2.8.2 prints is recorded (tests/payloads/registry-2.8.2); 2.4's line of counts and 2.7's of manifests are those of
 `registry/storage/garbagecollect.go` at these versions.
 """
 
@@ -60,6 +60,12 @@ def test_a_dry_run_tells_blobs_bytes_and_repositories(said: str, manifests: tupl
     assert list(frame["repositories"]) == ["lab/userland, team/app", ""]
     assert "2 blobs" in str(found)
     assert "1.0 MB" in str(found)
+
+
+def test_the_recorded_dry_run_is_read() -> None:
+    recorded = (Path(__file__).parents[1] / "payloads/registry-2.8.2/garbage-collect-dry-run.txt").read_text()
+    found = read("node1", printed(recorded), "registry", False)
+    assert (found.blobs, found.marked, found.manifests) == (3, 3, ())
 
 
 def test_nothing_to_collect_says_so() -> None:
