@@ -236,11 +236,11 @@ def test_an_image_s_version_tells_its_variables(tag: str, generation: str | None
     ],
 )
 def test_which_page_fits_here(monkeypatch: pytest.MonkeyPatch, variables: str, tag: str, here: list[str]) -> None:
+    for api, shown in (("2", here), ("1", [mark.replace("✓", "✗") for mark in here])):
+        monkeypatch.setattr(chapter, "_api", lambda _, api=api: (api, f"it speaks API {api}"))
+        assert [state[0] for state in chapter.choice(site(variables, tag=tag)).frame["here"]] == shown
     monkeypatch.setattr(chapter, "_api", lambda _: ("", "not known"))
-    frame = chapter.choice(site(variables, tag=tag)).frame
-    assert [state[0] for state in frame["here"]] == here
-    monkeypatch.setattr(chapter, "_api", lambda _: ("1", "it speaks API 1"))
-    assert [state[0] for state in chapter.choice(site(variables, tag=tag)).frame["here"]] == ["–", "✗", "✗"]
+    assert "✓" not in "".join(chapter.choice(site(variables, tag=tag)).frame["here"])
 
 
 # what Docker tells
@@ -406,7 +406,7 @@ def test_nothing_is_at_fault_where_the_page_lists_the_registry() -> None:
     [
         (
             {"seen": Seen(HOSTS["node1"], "registry", "there is no container registry")},
-            "registry: nothing is known of its container",
+            "registry: its container is not there",
         ),
         ({"seen": registry_seen(Running=False, Status="exited", ExitCode=2)}, "registry: its container does not run"),
         ({"seen": registry_seen(port=8601)}, "registry: its container is published at another port"),
@@ -454,6 +454,10 @@ def test_what_follows_from_a_registry_s_fault_is_not_told_as_another() -> None:
     [
         (
             {"seen": Seen(HOSTS["node2"], "registry-web", "there is no container")},
+            "page: its container is not there",
+        ),
+        (
+            {"seen": Seen(HOSTS["node2"], "registry-web", "Docker does not answer: no daemon", remedy="run chapter 5")},
             "page: nothing is known of its container",
         ),
         ({"seen": page_seen(Restarting=True)}, "page: its container does not run"),
@@ -554,7 +558,7 @@ def test_a_site_without_a_page_has_nothing_to_do(tmp_path: Path, monkeypatch: py
     assert web.pages().frame.empty
     for result in (web.answers(), web.lists(), web.port()):
         assert (result.holds, result.evidence.text) == (True, "no host has the role registry_web")
-    assert web.choice().frame["here"].tolist()[0] == "– no host is the registry"
+    assert web.choice().frame["here"].tolist()[1] == "– no host is the registry"
     assert len(web.diagnose()) == 0
     assert web.logs().frame.empty
     assert web.finish().outcome is Outcome.OK

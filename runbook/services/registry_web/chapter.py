@@ -97,7 +97,7 @@ class RegistryWeb(Chapter):
         with self.section("8.3.2", "What is at fault"):
             return self._diagnose()
 
-    def logs(self, lines: int = 10) -> Table:
+    def logs(self, lines: int = 5) -> Table:
         """8.3.2: the last lines of both containers."""
         with self.section("8.3.2 logs", "The logs of both containers"):
             containers = [*look(self.hosts("registry"), self.site.registry.container, lines), *self._seen(lines)]
@@ -182,16 +182,14 @@ def choice(site: Site) -> Table:
     tag = site.images[site.registry_web.image].tag if site.registry_web.image in site.images else ""
     rows = []
     for name, version, generation, read in _CHOICES:
-        if api and version != api:
+        if generation != site.registry_web.variables:
+            state = "– not by the parameters"
+        elif api and version != api:
             state = f"✗ {told}"
-        elif not generation:
-            state = f"– {told}"
-        elif generation != site.registry_web.variables:
-            state = "– not the variables of the parameters"
         elif generation_of(tag) not in (None, generation):
             state = f"✗ {tag} does not read these"
         else:
-            state = f"✓ {tag}"
+            state = f"✓ {tag}" if api else f"– {told}"
         rows.append((name, version, generation, read, state))
     columns = ["image", "registry API", "registry_web.variables", "reads", "here"]
     return Table(pd.DataFrame(rows, columns=columns), "which page for which registry", states=("here",))

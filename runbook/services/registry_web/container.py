@@ -110,8 +110,11 @@ def generation_of(tag: str) -> str | None:
 
 @dataclass(frozen=True)
 class Seen:
-    """One container on its host. `trouble` says why nothing is known of it, and `remedy` what to do about that where it
-    is not the container's own chapter; `said` are its last lines."""
+    """One container on its host.
+
+    `trouble` says why nothing is known of it, and `remedy` what to do about that; without a remedy, Docker answers, and
+    has no such container. `said` are its last lines.
+    """
 
     host: HostParameters
     name: str
@@ -124,7 +127,8 @@ class Seen:
     def of(cls, host: HostParameters, name: str, output: Output) -> Seen:
         """From the answer to `question`."""
         if output.error is not None:
-            return cls(host, name, output.error.message, remedy=output.error.remedy)
+            remedy = output.error.remedy or "make the host reachable"
+            return cls(host, name, output.error.message, remedy=remedy)
         found = facts(output.stdout)
         if not output.ok or "silent" in found:
             said = found.get("silent") or output.stderr.strip()
@@ -134,6 +138,11 @@ class Seen:
             return cls(host, name, f"there is no container {name}")
         lines = tuple(redact(line) for line in values(output.stdout, "said"))
         return cls(host, name, "", inspected, lines)
+
+    @property
+    def missing(self) -> bool:
+        """Whether Docker answers, and has no such container."""
+        return bool(self.trouble) and self.remedy is None
 
     @property
     def running(self) -> bool:
@@ -155,7 +164,7 @@ class Seen:
         """Its state as a table shows it."""
         if self.running:
             return self.status
-        return f"{'–' if self.trouble.startswith('there is no') else '✗'} {self.status}"
+        return f"{'–' if self.missing else '✗'} {self.status}"
 
     @property
     def image(self) -> str:

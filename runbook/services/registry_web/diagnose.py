@@ -188,7 +188,8 @@ def _container(what: str, section: str, place: Place, port: int, inside: int) ->
     seen = place.seen
     host = seen.host.name
     if seen.trouble:
-        yield Finding(host, f"{what}: nothing is known of its container", seen.trouble, seen.remedy or f"run {section}")
+        cause = "its container is not there" if seen.missing else "nothing is known of its container"
+        yield Finding(host, f"{what}: {cause}", seen.trouble, seen.remedy or f"run {section}")
     elif not seen.running:
         evidence = f"{seen.name}: {seen.status}{_last_word(seen)}"
         yield Finding(host, f"{what}: its container does not run", evidence, f"run {section}, which starts it")
