@@ -8,8 +8,8 @@ import pytest
 from marathon_answers import in_11, task
 from mesos_site import site
 
+from runbook.services.marathon.apps import app_of_task
 from runbook.services.marathon.losses import COLUMNS, Losses
-from runbook.services.marathon.steps import app_of_task
 from runbook.services.mesos.checks import Registrations
 
 Json = dict[str, Any]

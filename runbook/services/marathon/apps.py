@@ -13,6 +13,7 @@ Sources: Marathon's REST API documentation of 1.0 and of 1.5 (AppDefinition.json
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,18 @@ def _line_of(variable: Location, text: str) -> int:
 def app_id(name: str) -> str:
     """An app's id in its absolute form, as Marathon answers it."""
     return "/" + name.strip("/")
+
+
+_TASK = re.compile(r"(?P<app>.+?)\.(?:instance-|marathon-)?[0-9a-f]{8}-[0-9a-f-]{27}(?:\._.+)?")
+
+
+def app_of_task(task_id: str) -> str | None:
+    """The app of a task, by the id that Marathon gives it: `shop_web.UUID`, later also `shop_web.instance-UUID._app.1`.
+
+    None for a task of another framework.
+    """
+    match = _TASK.fullmatch(task_id)
+    return app_id(match["app"].replace("_", "/")) if match else None
 
 
 def _problem(file: Path, line: int, field: str, message: str, remedy: str) -> ParameterError:

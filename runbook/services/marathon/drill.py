@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from runbook.errors import HostUnreachable, StepFailed
+from runbook.errors import StepFailed
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.shell import facts, quote
@@ -60,7 +60,7 @@ class Victim:
         """
         output = hosts.only(self.host).run(self.script(), deadline=30.0)[self.host]
         if output.error is not None:
-            raise output.error if isinstance(output.error, HostUnreachable) else StepFailed(output.error.message)
+            raise output.error
         pid = facts(output.stdout).get("killed") if output.ok else None
         if pid is None:
             said = output.stderr.strip() or "no process has its id and the app's command"

@@ -18,8 +18,7 @@ from typing import Any
 import pandas as pd
 
 from runbook.remote.checks import Evidence
-from runbook.services.marathon.apps import App
-from runbook.services.marathon.steps import app_of_task
+from runbook.services.marathon.apps import App, app_of_task
 from runbook.services.marathon.tables import seconds, task_state
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import State

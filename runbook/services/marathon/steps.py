@@ -183,14 +183,3 @@ for f in {defaults}; do
     done
 done
 """
-
-APP = re.compile(r"(?P<app>.+?)\.(?:instance-|marathon-)?[0-9a-f]{8}-[0-9a-f-]{27}(?:\._.+)?$")
-
-
-def app_of_task(task_id: str) -> str | None:
-    """The app of a task, by the id that Marathon gives it: `shop_web.UUID`, later also `shop_web.instance-UUID._app.1`.
-
-    None for a task of another framework.
-    """
-    match = APP.match(task_id)
-    return f"/{match['app'].replace('_', '/')}" if match else None
