@@ -59,7 +59,8 @@ def prepared(lab: Lab) -> Iterator[Prepared]:
             assert list(registry.repositories()) == [*LISTED, "emptied"]
         yield Prepared(node, site_file, site)
     finally:
-        lab.exec(node, f"docker rm -f {PAGE} {REGISTRY}; rm -rf {FOLDER}")
+        names = " ".join(f"127.0.0.1:{REGISTRY_PORT}/{tag}" for tag in PUSHED)
+        lab.exec(node, f"docker rm -f {PAGE} {REGISTRY}; docker rmi {names}; rm -rf {FOLDER}")
         site_file.unlink()
 
 
