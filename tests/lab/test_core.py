@@ -338,6 +338,25 @@ def test_a_service_that_dies_at_once_has_not_started(node: Node, site_of: SiteOf
         assert statuses(hosts.apply([Service("core-test", running=False, enabled=False)])) == {node.name: [OK]}
 
 
+def test_a_service_that_systemd_started_from_the_unit_of_before_is_restarted(
+    node: Node, ask: Ask, site_of: SiteOf
+) -> None:
+    """Its process is younger than the unit's file, and yet it is not what the file says."""
+    before, after = (unit(f"/bin/sleep {seconds}", "Restart=always\nRestartSec=0") for seconds in (7001, 7002))
+    service = Service("core-test", restart_if_newer=(after.path,))
+    main = "systemctl show -p MainPID core-test | cut -d= -f2"
+    command = f"ps -o args= -p $({main})"
+    with Hosts.of(site_of(node.name), mode=Mode.APPLY) as hosts:
+        hosts.apply([before, service])
+        ended = ask(node, main)
+        ask(node, f"sed -i s/7001/7002/ {after.path}; kill -9 {ended}")
+        until(lambda: ask(node, main) not in (ended, "0"), seconds=10)
+        assert ask(node, command) == "/bin/sleep 7001"
+        assert statuses(hosts.apply([after, service])) == {node.name: [OK, CHANGED]}
+        assert ask(node, command) == "/bin/sleep 7002"
+        assert statuses(hosts.apply([after, service])) == {node.name: [OK, OK]}
+
+
 def test_a_masked_service_and_one_that_is_not_there(node: Node, ask: Ask, site_of: SiteOf) -> None:
     with Hosts.of(site_of(node.name), mode=Mode.APPLY) as hosts:
         assert "systemd knows no service nowhere" in failed(lambda: hosts.apply([Service("nowhere")])).message
