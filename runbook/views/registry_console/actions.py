@@ -203,7 +203,8 @@ class Collect:
     """Collect garbage: free what no manifest needs any more. A dry run comes first, and its gate shows what would go.
 
     `untagged`: images that no tag names count as garbage, too, as a tag leaves one behind that was pushed anew.
-    `services.registry.garbage` does it and tells its steps; its own row of them is how this ends.
+    `services.registry.garbage` does it and tells its steps; its own row of them is how this ends. The site's lock is
+    held from the dry run on, so that nothing of ours pushes what the gate shows as garbage.
     """
 
     untagged: bool = False

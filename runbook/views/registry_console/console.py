@@ -15,7 +15,6 @@ from runbook import events
 from runbook.chapter import NOTEBOOK, Chapter, Summary
 from runbook.errors import ChapterFailed, GateRefused, ParameterError, Problem, RunbookError
 from runbook.paths import upwards
-from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
 from runbook.rollout import journal, record
 from runbook.rollout.lock import Holder, SiteLock
@@ -28,6 +27,7 @@ from runbook.views.registry_console.workers import Throttle
 if TYPE_CHECKING:
     import ipywidgets
 
+    from runbook.remote.hosts import Hosts
     from runbook.views.registry_console.page import Page
 
 

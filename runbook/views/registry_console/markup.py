@@ -231,7 +231,8 @@ def frame(evidence: pd.DataFrame | None) -> Markup:
     ]
     more = len(evidence) - len(rows)
     told = Markup('<p class="rc-quiet">and {} more</p>').format(f"{more:,}") if more > 0 else NOTHING
-    return table(["size" if name == "bytes" else name for name in columns], rows) + told
+    numbers = [position for position, name in enumerate(columns) if name == "bytes"]
+    return table(["size" if name == "bytes" else name for name in columns], rows, numbers=numbers) + told
 
 
 def _cell(name: str, value: Any) -> str:
