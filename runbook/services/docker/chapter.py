@@ -183,6 +183,8 @@ class DockerHosts(Chapter):
         table = pd.DataFrame(rows, columns=["task", "host", "state", "container"])
         up = sum(state in ("running", "healthy") and mark == "✓" for _, _, state, mark in rows)
         text = f"{up} of {wanted} run in containers, on {plural(tasks['host'].nunique(), 'host')}"
+        if unseen := [f"{task} on {host}" for task, host, _, mark in rows if mark != "✓"]:
+            text += f"; no container is seen of {', '.join(unseen)}"
         return Evidence(up == wanted == len(rows), text, table, "run the cell above again, or see the findings below")
 
     def _printed(self) -> Evidence:
