@@ -20,13 +20,16 @@ import pandas as pd
 
 from runbook.errors import NameInvalid, RepositoryUnknown
 from runbook.remote.checks import Evidence
-from runbook.services.http import Answer, Endpoint
+from runbook.services.http import Answer, Endpoint, Timeouts
 from runbook.services.registry import Registry
 from runbook.services.registry.names import repository_name
 from runbook.site import HostParameters, Site
 
 PAGES = 20
 """Pages that are followed: for each repository on them, the page asks its registry for the tags, and takes its time."""
+
+TIMEOUTS = Timeouts(read=60.0, whole=90.0)
+"""The page says nothing until it has asked for the tags of all repositories on it, one after the other."""
 
 FIRST = 100
 """Repositories that versions without further pages show: as many as a registry gives that is not told how many."""
@@ -68,7 +71,8 @@ def read(endpoint: Endpoint, pages: int = PAGES) -> Listing:
 
 def page_of(site: Site, host: HostParameters) -> Endpoint:
     """The page of a host, to be asked from this machine."""
-    return Endpoint(f"http://{host.address}:{site.registry_web.port}", name=f"the registry's page on {host.name}")
+    url = f"http://{host.address}:{site.registry_web.port}"
+    return Endpoint(url, name=f"the registry's page on {host.name}", timeouts=TIMEOUTS)
 
 
 def lists(site: Site, host: HostParameters) -> Evidence:
