@@ -405,11 +405,23 @@ def at_tag(page: Page, name: str, tag: str) -> None:
     choose(page, tag=tag)
 
 
-def test_a_delete_says_first_what_goes_too_and_is_done_once_approved(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
+def opened_at(open_console: Open, tag: str, mode: str = "apply") -> tuple[RegistryConsole, Page]:
+    """A console at which a tag of web/shop is chosen."""
+    console = open_console(mode)
     page = shown(console)
-    at_tag(page, "web/shop", "1.1")
+    at_tag(page, "web/shop", tag)
+    return console, page
+
+
+def asked_to_delete(open_console: Open, tag: str, mode: str = "apply") -> tuple[RegistryConsole, Page]:
+    """The same, and somebody has pressed the button that deletes it."""
+    console, page = opened_at(open_console, tag, mode)
     press(page._delete_button)
+    return console, page
+
+
+def test_a_delete_says_first_what_goes_too_and_is_done_once_approved(shop: FakeRegistry, open_console: Open) -> None:
+    console, page = asked_to_delete(open_console, "1.1")
     until(lambda: page._question is not None)
     assert is_visible(page, page._approve)
     assert "Delete web/shop:1.1? stable names the same image and goes, too." in page._asked.value
@@ -431,10 +443,7 @@ def test_a_delete_says_first_what_goes_too_and_is_done_once_approved(shop: FakeR
 
 def test_a_delete_says_which_index_it_would_break(shop: FakeRegistry, open_console: Open) -> None:
     shop.push_index("web/shop", "multi", "1.0", "1.1")
-    console = open_console("plan")
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0", "plan")
     done(console, page)
     assert told(console, "step")[0]["summary"] == "multi lists it and breaks for its platform."
     assert "broken for a platform" in page._asked.value
@@ -472,10 +481,7 @@ def test_a_digest_can_be_deleted(shop: FakeRegistry, open_console: Open) -> None
 
 
 def test_a_refused_gate_is_recorded_and_nothing_is_done(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.1")
     until(lambda: page._question is not None)
     press(page._refuse)
     done(console, page)
@@ -489,10 +495,7 @@ def test_a_refused_gate_is_recorded_and_nothing_is_done(shop: FakeRegistry, open
 
 def test_approvals_in_the_parameters_open_no_gate_here(site: Path, shop: FakeRegistry, open_console: Open) -> None:
     site.write_text(SITE + "approvals: [delete-tag]\n")
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
-    press(page._delete_button)
+    _, page = asked_to_delete(open_console, "1.1")
     until(lambda: page._question is not None)
     assert shop.asked["delete"] == 0
 
@@ -509,10 +512,7 @@ def test_a_gate_that_nobody_answers_stays_shut(shop: FakeRegistry, open_console:
 
 
 def test_what_was_pushed_while_the_question_stood_is_not_deleted(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.1")
     until(lambda: page._question is not None)
     shop.push("web/shop", "canary", "base", "two")
     press(page._approve)
@@ -529,10 +529,7 @@ def test_a_registry_that_refuses_is_told_with_its_remedy(
         raise DeleteDisabled("registry: deleting is not enabled", "set registry.delete_enabled")
 
     monkeypatch.setattr(shop, "delete", disabled)
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0")
     approve(console, page)
     assert "set registry.delete_enabled" in page._asked.value
     summary = console.end()
@@ -544,20 +541,14 @@ def test_a_registry_that_only_says_so_is_found_out(
     shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shop, "delete", lambda repository, digest: None)
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0")
     approve(console, page)
     assert told(console, "step") == []
     assert "still has 1.0" in console.entries[-1].error.message  # type: ignore[union-attr]
 
 
 def test_a_plan_tells_what_it_would_do_and_does_nothing(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console("plan")
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.1", "plan")
     done(console, page)
     assert told(console, "gate") == []
     (step,) = told(console, "step")
@@ -570,9 +561,7 @@ def test_a_plan_tells_what_it_would_do_and_does_nothing(shop: FakeRegistry, open
 
 
 def test_an_image_is_promoted_to_another_repository(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
+    console, page = opened_at(open_console, "1.1")
     press(page._retag_button)
     assert is_visible(page, page._form)
     page._to.value, page._as.value = "prod/shop", "2016-06"
@@ -603,9 +592,7 @@ def test_a_tag_that_would_move_says_what_it_names_at_present(shop: FakeRegistry,
 
 
 def test_a_tag_that_is_there_already_is_left_alone(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
+    console, page = opened_at(open_console, "1.1")
     page._open_form()
     page._as.value = "stable"
     page._retag()
@@ -619,9 +606,7 @@ def test_a_tag_that_is_there_already_is_left_alone(shop: FakeRegistry, open_cons
 def test_a_name_that_is_none_is_told_before_anything_is_asked(
     shop: FakeRegistry, open_console: Open, to: str, tag: str, said: str
 ) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.1")
+    console, page = opened_at(open_console, "1.1")
     page._open_form()
     page._to.value, page._as.value = to, tag
     page._retag()
@@ -632,9 +617,7 @@ def test_a_name_that_is_none_is_told_before_anything_is_asked(
 def test_nothing_is_changed_while_somebody_else_changes_the_site(
     site: Path, shop: FakeRegistry, open_console: Open
 ) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
+    console, page = opened_at(open_console, "1.0")
     with SiteLock(Site.load(site), Holder("ann@desk", "20160531-rollout", 1, "2016-05-31T14:12:00Z")):
         press(page._delete_button)
         approve(console, page)
@@ -703,10 +686,7 @@ def test_garbage_is_not_collected_while_somebody_else_changes_the_site(
 
 
 def test_a_session_is_a_record_of_its_own(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0")
     approve(console, page)
     press(page._end_button)
     until(lambda: "This session has ended" in page._ended.value)
@@ -747,10 +727,7 @@ def test_what_an_action_does_is_on_show_meanwhile(
 
 
 def test_ending_answers_a_question_that_stands_with_no(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0")
     until(lambda: page._question is not None)
     summary = console.end()
     assert summary is not None
@@ -760,9 +737,7 @@ def test_ending_answers_a_question_that_stands_with_no(shop: FakeRegistry, open_
 
 
 def test_ending_waits_for_an_action_under_way(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
+    console, page = opened_at(open_console, "1.0")
     deleting, go_on = threading.Event(), threading.Event()
 
     def before(question: str) -> None:
@@ -794,10 +769,7 @@ def test_the_next_session_ends_the_one_before(open_console: Open) -> None:
 
 
 def test_a_second_action_waits_for_its_turn(shop: FakeRegistry, open_console: Open) -> None:
-    console = open_console()
-    page = shown(console)
-    at_tag(page, "web/shop", "1.0")
-    press(page._delete_button)
+    console, page = asked_to_delete(open_console, "1.0")
     until(lambda: page._question is not None)
     assert not console.act(console.entries[-1].action)
     assert len(console.entries) == 1
