@@ -1,7 +1,8 @@
 """The proof that data outlives its container: a row that is written before a kill and read after it.
 
-It is kept in a table of the runbook's own, `runbook_proof` in the app's database, made where it is not there; one row a
-rollout. Nothing else in the database is read or touched, and only a rollout that kills writes.
+It is kept in a table of the runbook's own, `runbook_proof` in the app's database, made where it is not there; one row
+for each kill. Nothing else in the database is read or touched. Where a row outlived a container of the app as it is
+configured already, that is the proof, and nothing is killed again.
 """
 
 from __future__ import annotations
@@ -58,6 +59,23 @@ def read(session: Session) -> list[Proof]:
     except NotFound:
         return []
     return [Proof(*row) for row in rows]
+
+
+def standing(proofs: Iterable[Proof], task: str, configured: datetime) -> Proof | None:
+    """The last row that outlived a container of the app as it is configured: it was written after `configured` (UTC),
+    and another task than `task`, which serves, served then. None where there is none yet."""
+    found = [proof for proof in proofs if proof.task != task and proof.written > configured]
+    return found[-1] if found else None
+
+
+def stands(row: Proof, task: str, at: str) -> Evidence:
+    """What a row of an earlier rollout proves, read from the task that serves `at` host:port; nothing was killed."""
+    table = pd.DataFrame(
+        [("before", row.task, str(row.written)), ("after", task, str(row.written))],
+        columns=["", "task", "row, written (UTC)"],
+    )
+    text = f"the row of {row.record}, written while {row.task} served, is read at {at}; nothing was killed for it"
+    return Evidence(True, text, table)
 
 
 def frame(proofs: Iterable[Proof]) -> pd.DataFrame:
