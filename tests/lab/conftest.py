@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from asking import Ask
 
 from runbook import lab as labs
 from runbook.lab import Lab, Node
+
+
+ORDER = (
+    *("test_lab", "test_core", "test_zookeeper_nodes", "test_lock_nodes", "test_mesos", "test_marathon", "test_docker"),
+    *("test_mysql", "test_registry", "test_registry_web_nodes"),
+)
+"""Tests that make nodes anew come first, then the chapters in theirs, so that each finds what it stands on."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bring the tests on nodes into this order; the others stay where they are."""
+    here = Path(__file__).parent
+    places = [place for place, item in enumerate(items) if item.path.parent == here]
+    ordered = sorted((items[place] for place in places), key=lambda item: ORDER.index(item.path.stem))
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
 
 
 @pytest.fixture(scope="session")
