@@ -16,7 +16,6 @@ from asking import Ask
 from runbook import lab as labs
 from runbook.lab import Lab, Node
 
-
 ORDER = (
     *("test_lab", "test_core", "test_zookeeper_nodes", "test_lock_nodes", "test_mesos", "test_marathon", "test_docker"),
     *("test_mysql", "test_registry", "test_registry_web_nodes"),
