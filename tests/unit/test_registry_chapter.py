@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +104,16 @@ class Held:
     def tags_of(self, repository: str, digest: str) -> list[str]:
         return [tag for tag, held in self.held.items() if held == digest]
 
+    def tags(self, repository: str) -> list[str]:
+        return list(self.held)
+
+    def manifest(self, repository: str, reference: str) -> Manifest:
+        listed = (Descriptor("", DIGEST, 1),) if reference == "index" else ()
+        return Manifest(repository, "", self.held[reference], b"", manifests=listed)
+
+    def each(self, function: Callable[[str], bool], items: list[str]) -> list[bool]:
+        return [function(item) for item in items]
+
     def delete(self, repository: str, digest: str) -> None:
         self.deleted.append(digest)
         self.held = {tag: held for tag, held in self.held.items() if held != digest}
@@ -130,6 +140,12 @@ def test_a_deletion_says_which_tags_go_with_it(parameters: Path, held: Held) -> 
     assert gate["name"] == "delete-tag"
     assert "and with it same, of the same digest" in str(gate["question"])
     assert list(held.held) == ["other"]
+
+
+def test_an_index_that_lists_the_image_is_named(parameters: Path, held: Held) -> None:
+    held.held["index"] = f"sha256:{'c' * 64}"
+    with pytest.raises(GateRefused, match="; index lists it as an image of a platform, and is broken then"):
+        RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "one")
 
 
 def test_a_gate_that_stays_shut_deletes_nothing(parameters: Path, held: Held) -> None:

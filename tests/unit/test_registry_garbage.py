@@ -16,6 +16,8 @@ from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
 from runbook.services.registry import garbage
 from runbook.services.registry.garbage import Collection, Garbage, read, size
+from runbook.services.registry.manifests import DOCKER_LIST, Descriptor, Manifest
+from runbook.services.registry.tables import Survey, Tagged
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 
@@ -125,6 +127,16 @@ def test_the_collection_names_what_it_removes_and_is_done_once(said: str) -> Non
     assert step.plan("3 blobs marked, 0 blobs and 0 manifests eligible for deletion\n") is None
     assert "--delete-untagged" not in step.script(change)
     assert "--delete-untagged /etc/docker/registry/config.yml" in Collection("registry", untagged=True).script(change)
+
+
+@pytest.mark.parametrize(("listed", "refused"), [(C, True), (A, False)])
+def test_images_that_an_index_lists_are_no_garbage(monkeypatch: pytest.MonkeyPatch, listed: str, refused: bool) -> None:
+    index = Manifest("app", DOCKER_LIST, f"sha256:{B}", b"", manifests=(Descriptor("", f"sha256:{listed}", 1),))
+    held = Survey(("app",), (Tagged("app", "all", index.digest, index),), 0.0)
+    monkeypatch.setattr(garbage, "survey", lambda _: held)
+    found = garbage._sparing(site(), read("node1", printed(NEW, found=FOUND), "registry", True))
+    assert bool(found.refused) is refused
+    assert not refused or found.refused.startswith("it would delete the images that app:all consists of")
 
 
 # the order of a collection

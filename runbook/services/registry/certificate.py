@@ -119,7 +119,8 @@ def _wrong(contents: dict[str, bytes], key_file: Path, host: str, now: datetime)
         yield (
             "certificate",
             f"is not signed by {_subjects(authorities)}, nor by what the file holds beside it",
-            "name the CA that signed it under registry.tls.ca; append intermediate certificates to the certificate",
+            "name the CA that signed it under registry.tls.ca (CA:TRUE must be among its basic constraints); append "
+            "intermediate certificates to the certificate",
         )
     elif now >= root.not_valid_after_utc:
         yield "ca", f"has expired on {root.not_valid_after_utc:%Y-%m-%d %H:%M} UTC", "have the CA renewed"
@@ -173,14 +174,22 @@ def _root(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certific
     for _ in range(LINKS):
         if current in authorities:
             return current
-        signer = next((one for one in authorities if _signed(current, one)), None)
+        signer = next((one for one in authorities if _may_sign(one) and _signed(current, one)), None)
         if signer is not None:
             return signer
-        between = next((one for one in chain[1:] if one != current and _signed(current, one)), None)
+        between = next((one for one in chain[1:] if one != current and _may_sign(one) and _signed(current, one)), None)
         if between is None:
             return None
         current = between
     return None
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """Whether a certificate is a CA's: Go takes no other as a signer."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pandas as pd
@@ -36,7 +36,9 @@ from runbook.remote.steps import Change, Step
 from runbook.services.mesos.steps import plural
 from runbook.services.probes import values
 from runbook.services.registry import transfer
+from runbook.services.registry.client import Registry
 from runbook.services.registry.steps import CONFIG, container
+from runbook.services.registry.tables import survey
 from runbook.site import Site
 from runbook.views.tables import Table
 
@@ -140,7 +142,8 @@ def dry_run(hosts: Hosts, *, untagged: bool = False) -> Garbage:
     site = hosts.site
     members = hosts.having("registry")
     for host, output in members.run(_dry_run(site, untagged), deadline=DEADLINE).items():
-        return read(host, output, site.registry.container, untagged)
+        found = read(host, output, site.registry.container, untagged)
+        return _sparing(site, found) if found.manifests else found
     return Garbage(refused="no host is a registry", remedy="give a host the role registry")
 
 
@@ -184,6 +187,28 @@ def read(host: str, output: Output, name: str, untagged: bool) -> Garbage:
     )
     manifests = tuple(dict.fromkeys(MANIFEST.findall(printed)))
     return Garbage(host, items, int(marked[1]) if marked else 0, manifests, untagged)
+
+
+def _sparing(site: Site, found: Garbage) -> Garbage:
+    """The same, refused where it would take from an index the images that it lists, which carry no tag themselves.
+
+    Until distribution 3, --delete-untagged looks at tags only (distribution#3178).
+    """
+    with Registry.of(site) as registry:
+        indexes = [one for one in survey(registry).tagged if one.manifest is not None and one.manifest.is_index]
+    of_index = {
+        listed.digest: f"{one.repository}:{one.tag}"
+        for one in indexes
+        for listed in (one.manifest.manifests if one.manifest else ())
+    }
+    broken = list(dict.fromkeys(of_index[digest] for digest in found.manifests if digest in of_index))
+    if not broken:
+        return found
+    return replace(
+        found,
+        refused=f"it would delete the images that {', '.join(broken)} consists of, one for each platform",
+        remedy="do without `untagged`: this registry takes images of an index for untagged ones (distribution#3178)",
+    )
 
 
 def _dry_run(site: Site, untagged: bool) -> str:
