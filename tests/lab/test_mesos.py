@@ -149,7 +149,8 @@ def changed(lab: Lab, folder: Path, **mesos: Any) -> Path:
         parameters["ssh"][name] = str((lab.site_file.parent / parameters["ssh"][name]).resolve())
     for artifact in parameters.get("artifacts", {}).values():
         artifact["file"] = str((lab.site_file.parent / artifact["file"]).resolve())
-    parameters["mesos"] = {**parameters.get("mesos", {}), **mesos}
+    for section, values in mesos.items():
+        parameters["mesos"][section] = {**parameters["mesos"].get(section, {}), **values}
     file = folder / "changed.yml"
     file.write_text(yaml.safe_dump(parameters))
     return file
@@ -192,7 +193,7 @@ def test_masters_and_slaves_run_as_the_document_configures_them(rolled_out: obje
             node.address,
         ]
         assert ask(node, "grep -c ^PORT=8150 /etc/default/mesos-master") == "1"
-        assert ask(node, "cat /etc/mesos-slave/resources") == "ports:[8401-8599,8601-9100]"
+        assert "ports:[8401-8599,8601-9100]" in ask(node, "cat /etc/mesos-slave/resources").split(";")
         assert ask(node, "systemctl is-enabled mesos-master mesos-slave").split() == ["enabled", "enabled"]
         flags = ask(
             node, "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value mesos-master)/cmdline"

@@ -192,7 +192,8 @@ def test_what_is_no_record_is_an_error(tmp_path: Path) -> None:
 
 
 def test_records_are_listed_those_that_were_not_closed_or_cannot_be_read_too(a_record: Path) -> None:
-    open_record = record.begin(a_record.parent, Site.load(SITE), record.Mode.APPLY)
+    later = "29991231T235959Z-rehearsal-000000"
+    open_record = record.begin(a_record.parent, Site.load(SITE), record.Mode.APPLY, later)
     unreadable = a_record.parent / "20200101T000000Z-rehearsal-000000"
     unreadable.mkdir()
     (unreadable / journal.NAME).write_text("nothing\n")
