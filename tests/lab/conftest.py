@@ -17,7 +17,15 @@ from runbook import lab as labs
 from runbook.lab import Lab, Node
 
 ORDER = (
-    *("test_lab", "test_core", "test_zookeeper_nodes", "test_lock_nodes", "test_mesos", "test_marathon", "test_docker"),
+    *(
+        "test_lab",
+        "test_core",
+        "test_zookeeper_nodes",
+        "test_lock_nodes",
+        "test_mesos",
+        "test_marathon",
+        "test_docker_nodes",
+    ),
     *("test_mysql", "test_registry", "test_registry_web_nodes"),
 )
 """Tests that make nodes anew come first, then the chapters in theirs, so that each finds what it stands on."""
