@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 ROW_HOLDS = 10
 """Boxes that a row holds."""
@@ -52,7 +53,7 @@ class Distribution:
     @property
     def _title(self) -> str:
         used = sum(1 for count in self.counts.values() if count)
-        return f"{self.app}: {len(self.tasks)} instances on {used} hosts"
+        return f"{self.app}: {plural(len(self.tasks), 'instance')} on {plural(used, 'host')}"
 
     def _repr_html_(self) -> str:
         return f'<div class="runbook-distribution">{self.svg()}{self.table()._repr_html_()}</div>'

@@ -84,7 +84,7 @@ class Table:
         return self._searchable() if self.large else self._styled()
 
     def _styled(self) -> str:
-        styler = self._shown.style.format(escape="html", na_rep="").set_caption(_escaped(self.caption)).hide()
+        styler = self._shown.style.format(_plain, escape="html", na_rep="").set_caption(_escaped(self.caption)).hide()
         styler = styler.format_index(escape="html", axis="columns").set_table_styles(_STYLES, overwrite=False)
         styler = styler.map(_css, subset=self._present(self.states))
         styler = styler.map(lambda _: _LITERAL, subset=self._present(self.literal))
@@ -132,6 +132,11 @@ class Table:
     def __repr__(self) -> str:
         frame = self._shown.to_string(index=False)
         return f"{self.caption}\n{frame}" if self.caption else frame
+
+
+def _plain(value: object) -> str:
+    """A value as people write it: 0.1, and not 0.100000."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 _STYLES: list[CSSDict] = [

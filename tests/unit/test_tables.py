@@ -53,6 +53,11 @@ def test_a_small_table_is_styled() -> None:
     assert "pre-wrap" in page
 
 
+def test_numbers_are_written_as_people_do() -> None:
+    page = Table(pd.DataFrame({"cpus": [0.1, None], "mem": [16.0, 1472.5]}))._repr_html_()
+    assert re.findall(r"<td[^>]*>(.*?)</td>", page) == ["0.1", "16", "", "1472.5"]
+
+
 def test_a_large_table_can_be_searched_and_loads_nothing_from_elsewhere() -> None:
     large = table(LARGE)
     assert large.large

@@ -21,8 +21,9 @@ from runbook.services.findings import Findings
 from runbook.services.marathon.apps import App, app_of
 from runbook.services.marathon.deploy import deploy, tasks_of
 from runbook.services.mesos import forecast, slaves
-from runbook.services.mesos.steps import SLAVE, plural
+from runbook.services.mesos.steps import SLAVE
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 UPLOAD_DEADLINE = 3600.0
 """Seconds in which a host must have all its images: archives are large, and lines to a closed network slow."""

@@ -18,9 +18,10 @@ from runbook.services.findings import Finding, Findings
 from runbook.services.mesos.diagnose import KNOWN as KNOWN_OF_MESOS
 from runbook.services.mesos.diagnose import diagnose
 from runbook.services.mesos.logs import as_extended
-from runbook.services.mesos.steps import SLAVE, plural
+from runbook.services.mesos.steps import SLAVE
 from runbook.services.probes import values
 from runbook.site import Site
+from runbook.wording import plural
 
 KNOWN = tuple(
     failure

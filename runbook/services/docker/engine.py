@@ -22,10 +22,11 @@ from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Package, Step
-from runbook.services.mesos.steps import Daemon, plural
+from runbook.services.mesos.steps import Daemon
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 UNIT = "docker"
 RESTART = "restart-docker"

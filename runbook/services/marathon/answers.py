@@ -14,8 +14,8 @@ from runbook.services.http import Endpoint, Timeouts
 from runbook.services.marathon.apps import app_id
 from runbook.services.marathon.deploy import marathon_of, slaves_of
 from runbook.services.marathon.deployments import explain
-from runbook.services.mesos.steps import plural
 from runbook.site import Site
+from runbook.wording import plural
 
 PATIENCE = Timeouts(connect=2.0, read=3.0, whole=5.0)
 

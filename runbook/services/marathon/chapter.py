@@ -32,10 +32,10 @@ from runbook.services.marathon.losses import Losses
 from runbook.services.marathon.tables import apps_table, task_state, tasks_table
 from runbook.services.mesos import logs
 from runbook.services.mesos.checks import Registrations
-from runbook.services.mesos.steps import plural
 from runbook.site import HostParameters
 from runbook.views.distribution import Distribution
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 HELLO = "hello"
 """The document's app (4.3)."""

@@ -37,9 +37,9 @@ from runbook.services.marathon.deployments import Progress, follow
 from runbook.services.marathon.diagnose import explained_lock
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.checks import masters_of
-from runbook.services.mesos.steps import plural
 from runbook.services.mesos.tables import slaves_table
 from runbook.site import Site
+from runbook.wording import plural
 
 HOST = "marathon"
 """What stands for a host in the rows."""

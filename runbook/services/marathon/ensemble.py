@@ -28,6 +28,7 @@ from runbook.services.mesos.tables import frameworks_table, tasks_table
 from runbook.services.zookeeper_ensemble import session
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 
 @dataclass(frozen=True, order=True)
@@ -139,7 +140,7 @@ class Instances:
 
     def table(self) -> Table:
         """The instances, a row each."""
-        return Table(self._frame, f"Marathon: {len(self.views)} instances", states=("role",))
+        return Table(self._frame, f"Marathon: {plural(len(self.views), 'instance')}", states=("role",))
 
     # the parts
 

@@ -27,11 +27,12 @@ from runbook.remote.shell import Facts, facts, quote
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import MesosSlave, State
 from runbook.services.mesos.slave_info import Difference, Machine, SlaveInfo, incompatible
-from runbook.services.mesos.steps import DEFAULT_WORK_DIR, SLAVE, ip_of, plural, slave_flags, slave_service
+from runbook.services.mesos.steps import DEFAULT_WORK_DIR, SLAVE, ip_of, slave_flags, slave_service
 from runbook.services.mesos.tables import tasks_table
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 ID_SURVIVES_BOOT = (1, 4)
 """The version from which on a slave keeps its id, and compares, after the host was booted."""

@@ -40,6 +40,7 @@ from runbook.services.mesos.resources import show
 from runbook.services.mesos.slave_info import Difference
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
+from runbook.wording import plural
 
 MASTER = "mesos-master"
 SLAVE = "mesos-slave"
@@ -53,11 +54,6 @@ RESET = "reset-slave-metadata"
 """The gate before a slave forgets its id, and before what it left behind is ended."""
 QUORUM = "change-quorum"
 """The gate before masters that have run get another quorum."""
-
-
-def plural(count: int, what: str) -> str:
-    """`1 task`, `2 tasks`."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def ip_of(host: HostParameters) -> str:

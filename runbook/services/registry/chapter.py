@@ -30,6 +30,7 @@ from runbook.services.registry.returned import Before, Tasks
 from runbook.services.registry.tables import Survey, layers_table, repositories_table, survey, tags_table
 from runbook.services.registry.trust import Trust
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 DELETE = "delete-tag"
 """The gate before a tag is deleted, with all that share its digest."""
@@ -167,14 +168,14 @@ class RegistryChapter(Chapter):
         """7.4.6: the repositories, with how many tags each has, and how big and new they are."""
         with self.section("7.4.6 repositories", "The repositories"):
             found, more = self._survey()
-            return Table(_readable(repositories_table(found)), f"{len(found.repositories)}{more} repositories")
+            return Table(_readable(repositories_table(found)), _repositories(found, more))
 
     def tags(self) -> Table:
         """7.4.6: the tags, with digest, size, age, and which others go with each where it is deleted."""
         with self.section("7.4.6 tags", "The tags"):
             found, more = self._survey()
             frame = _readable(tags_table(found)).drop(columns=["media_type"])
-            return Table(frame, f"{len(frame)} tags of {len(found.repositories)}{more} repositories")
+            return Table(frame, f"{plural(len(frame), 'tag')} of {_repositories(found, more)}")
 
     def layers(self) -> Table:
         """7.4.6: the layers, the biggest first, and which images share each."""
@@ -366,6 +367,11 @@ c=$(docker inspect --type container -f '{{{{json .}}}}' {name} 2>/dev/null) || e
 echo "container=$c"
 echo "version=$(docker exec {name} registry --version 2>/dev/null | head -n 1)"
 """
+
+
+def _repositories(found: Survey, more: str) -> str:
+    count = len(found.repositories)
+    return f"{count}+ repositories" if more else plural(count, "repository", "repositories")
 
 
 def _readable(frame: pd.DataFrame) -> pd.DataFrame:

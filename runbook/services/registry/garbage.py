@@ -33,7 +33,6 @@ from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Step
-from runbook.services.mesos.steps import plural
 from runbook.services.probes import values
 from runbook.services.registry import transfer
 from runbook.services.registry.client import Registry
@@ -41,6 +40,7 @@ from runbook.services.registry.steps import CONFIG, container
 from runbook.services.registry.tables import survey
 from runbook.site import Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 COLLECT = "collect-garbage"
 """The gate before blobs are removed for good."""

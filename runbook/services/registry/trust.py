@@ -38,10 +38,11 @@ from runbook.remote.modes import Mode
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Change, Directory, File, Service, Step, sha256
 from runbook.services.docker import engine
-from runbook.services.mesos.steps import Absent, plural
+from runbook.services.mesos.steps import Absent
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 SETTINGS = "/etc/docker/daemon.json"
 KEY = "insecure-registries"

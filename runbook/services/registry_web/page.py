@@ -24,6 +24,7 @@ from runbook.services.http import Answer, Endpoint, Timeouts
 from runbook.services.registry import Registry
 from runbook.services.registry.names import repository_name
 from runbook.site import HostParameters, Site
+from runbook.wording import plural
 
 PAGES = 20
 """Pages that are followed: for each repository on them, the page asks its registry for the tags, and takes its time."""
@@ -117,7 +118,7 @@ def _named(names: Sequence[str]) -> str:
     if not names:
         return "no repository: what is pushed from now on (7.4) must show there"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    count = "1 repository" if len(names) == 1 else f"{len(names)} repositories"
+    count = plural(len(names), "repository", "repositories")
     return f"{count}: {', '.join(names[:SHOWN])}{more}"
 
 

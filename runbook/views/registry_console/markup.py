@@ -13,6 +13,7 @@ from markupsafe import Markup
 from runbook.errors import RunbookError
 from runbook.remote.modes import Mode, Status
 from runbook.views.registry_console.index import Catalog
+from runbook.wording import plural
 
 if TYPE_CHECKING:
     from runbook.chapter import Summary
@@ -69,11 +70,6 @@ def time(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
 
 
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """`1 tag`, `10,000 tags`."""
-    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
-
-
 def listed(names: Sequence[str], limit: int = 6) -> str:
     """The first of some names, and how many more there are."""
     more = len(names) - limit
@@ -94,7 +90,7 @@ def heading(address: str, site: str, mode: Mode, record: str) -> Markup:
 
 def state(catalog: Catalog, found: str) -> Markup:
     """What is searched, and what was found."""
-    names = count(len(catalog.names), "repository", "repositories")
+    names = plural(len(catalog.names), "repository", "repositories")
     if catalog.error is not None:
         told = f"the catalog could not be read to its end: {names} are known"
     elif catalog.read is None:
@@ -117,7 +113,7 @@ def shelf_heading(shelf: Shelf | None, reading: bool) -> Markup:
     """Which repository is shown."""
     if shelf is None:
         return Markup('<h2>Tags</h2><p class="rc-quiet">Choose a repository.</p>')
-    told = "reading …" if reading and not shelf.tags else count(len(shelf.tags), "tag")
+    told = "reading …" if reading and not shelf.tags else plural(len(shelf.tags), "tag")
     if shelf.tags and shelf.compared < len(shelf.tags):
         told += f"; what they share is told of the {shelf.compared:,} that were read" + (" so far" if reading else "")
     return Markup('<h2><span class="rc-mono">{}</span></h2><p class="rc-quiet">{}</p>').format(shelf.repository, told)
@@ -136,7 +132,7 @@ def image(shelf: Shelf, tag: str) -> Markup:
         ("digest", Markup('<span class="rc-mono">{}</span>').format(manifest.digest)),
         ("other tags", listed(shelf.same(tag), 20) or "none"),
         ("created", f"{time(config.created)} UTC" if config and config.created else "unknown"),
-        ("size", f"{size(manifest.total)} in {count(len(manifest.layers), 'layer')}" if manifest.layers else ""),
+        ("size", f"{size(manifest.total)} in {plural(len(manifest.layers), 'layer')}" if manifest.layers else ""),
         ("kind", ", ".join(filter(None, (manifest.kind, platform)))),
     ]
     rows = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(name, value) for name, value in facts if value)

@@ -22,6 +22,7 @@ from runbook.views.registry_console.gate import Question
 from runbook.views.registry_console.index import FOUND, Found, Index, Query
 from runbook.views.registry_console.shelf import Reader, Shelf
 from runbook.views.registry_console.workers import Turn, Worker
+from runbook.wording import plural
 
 if TYPE_CHECKING:
     from runbook.views.registry_console.console import Entry, RegistryConsole
@@ -269,7 +270,7 @@ class Page:
         self._show_found(query, found, _told(query, found))
 
     def _found_so_far(self, query: Query, names: int, found: list[Found], looked: int) -> None:
-        told = f"{markup.count(len(found), 'tag')} so far, in {looked:,} of {names:,} repositories …"
+        told = f"{plural(len(found), 'tag')} so far, in {looked:,} of {names:,} repositories …"
         self._show_found(query, found, told)
 
     def _show_found(self, query: Query, found: list[Found], told: str) -> None:
@@ -484,9 +485,9 @@ class Page:
 def _told(query: Query, found: Sequence[Found]) -> str:
     if query.tag is not None:
         more = "; there are more: type more of the name" if len(found) == FOUND else ""
-        return f"{markup.count(len(found), 'tag')} found{more}."
+        return f"{plural(len(found), 'tag')} found{more}."
     if query.words or query.digest is not None:
-        return f"{markup.count(len(found), 'repository matches', 'repositories match')}."
+        return f"{plural(len(found), 'repository matches', 'repositories match')}."
     return ""
 
 
