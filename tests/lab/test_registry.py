@@ -39,13 +39,16 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "07_registry.ipynb"
 FLAGGED = "/etc/systemd/system/docker.service.d/a-site.conf"
 AS_FOUND = f"""
 docker rm -f registry >/dev/null 2>&1
-rm -rf /opt/registry /etc/registry /etc/docker/certs.d {DROPIN} {FLAGGED}
-[ ! -e {SETTINGS} ] || {{ rm {SETTINGS}; systemctl daemon-reload; systemctl restart docker; }}
+rm -rf /opt/registry /etc/registry /etc/docker/certs.d
 images=$(docker images --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep -e :8600/ -e ^lab/registry:)
 [ -z "$images" ] || docker rmi $images >/dev/null
-exit 0
+mkdir -p /etc/docker; echo '{{"insecure-registries": []}}' > {SETTINGS}
+if [ -e {DROPIN} ] || [ -e {FLAGGED} ]; then
+  rm -f {DROPIN} {FLAGGED}; systemctl daemon-reload; systemctl restart docker
+else systemctl kill -s HUP --kill-who=main docker
+fi
 """
-"""A node with Docker, as far as this chapter goes."""
+"""A node with Docker, as far as this chapter goes, once Docker has read that it trusts nobody."""
 PID = "systemctl show -p MainPID --value docker"
 
 Open = Callable[..., Any]
@@ -99,6 +102,8 @@ def rolled_out(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> 
         docker.close()
     for node in lab.nodes:
         ask(node, AS_FOUND)
+        until(lambda node=node: ":8600" not in insecure(ask, node), seconds=10)  # type: ignore[misc]
+        ask(node, f"rm {SETTINGS}")
     found = {}
     for name, mode in (("plan", "plan"), ("first", "apply"), ("second", "apply"), ("verify", "verify")):
         found[name] = run_notebook(tmp_path_factory.mktemp(name), lab.site_file, mode)
@@ -165,10 +170,6 @@ def hear(ask: Ask, node: Node) -> None:
 def insecure(ask: Ask, node: Node) -> str:
     """What Docker itself says of its registries."""
     return read(ask, node, "docker info -f '{{json .RegistryConfig}}'")
-
-
-def docker_is(ask: Ask, node: Node, word: str) -> None:
-    until(lambda: ask(node, "systemctl is-active docker || true") == word, seconds=30)
 
 
 # rolled out
@@ -243,65 +244,56 @@ def test_with_the_flag_on_the_command_line_a_drop_in_adds_to_it_behind_the_gate(
     open_chapter: Open, lab: Lab, ask: Ask, address: str
 ) -> None:
     node = lab.nodes[2]
-    command = "/usr/bin/dockerd -H fd:// --insecure-registry 10.1.1.1:5000"
+    command = "/usr/bin/dockerd -H fd:// --shutdown-timeout 1 --insecure-registry 10.1.1.1:5000"
     put(ask, node, FLAGGED, f"[Service]\nExecStart=\nExecStart={command}")
     waiting = "sh -c 'trap exit TERM; while :; do sleep 0.2; done'"
     ask(
         node, f"systemctl daemon-reload; docker run -d --name kept --restart always lab/userland:1 {waiting} >/dev/null"
     )
+    pid = read(ask, node, PID)
     try:
-        # given in both places, Docker does not start: what the runbook must never leave behind
-        ask(node, "systemctl stop docker.socket docker; ! systemctl start docker 2>/dev/null")
-        said = read(ask, node, "journalctl -q -o cat --no-pager -n 50 -u docker")
-        assert "specified both as a flag and in the configuration file: insecure-registries" in said
+        # the gate says what the restart ends, and behind it nothing is written
+        with pytest.raises(GateRefused, match=r"restart-docker.*(?s:.*)kept \(lab/userland:1\)"):
+            open_chapter("apply").trust()
+        assert KEY in read(ask, node, f"cat {SETTINGS}")
+        assert read(ask, node, f"ls {DROPIN} 2>&1 || true").startswith("ls: cannot access")
+        assert read(ask, node, PID) == pid
 
-        ask(node, "systemctl reset-failed docker docker.socket")
-        mended = open_chapter("apply").trust()
-        assert (node.name, "service docker", "start") in changes(mended)
+        moved = open_chapter("apply", yes=True).trust()
+        assert (node.name, "service docker", "restart") in changes(moved)
         assert KEY not in json.loads(read(ask, node, f"cat {SETTINGS}"))
         assert read(ask, node, f"tail -n 1 {DROPIN}") == f"ExecStart={command} $RUNBOOK_INSECURE_REGISTRIES"
         assert address in read(ask, node, f"tr '\\0' ' ' < /proc/$({PID})/cmdline")
+        assert read(ask, node, "docker ps --filter name=kept --format '{{.Names}}'") == "kept"
         assert open_chapter("apply").reached().holds
         assert open_chapter("apply").trust().counts.keys() == {Status.OK}
 
-        # another one on the command line: a restart, and the gate says what it stops
-        ask(node, f"sed -i s/10.1.1.1:5000/10.2.2.2:5000/ {FLAGGED}")
-        pid = read(ask, node, PID)
-        with pytest.raises(GateRefused, match=r"restart-docker.*(?s:.*)kept \(lab/userland:1\)"):
-            open_chapter("apply").trust()
-        assert "10.1.1.1" in read(ask, node, f"cat {DROPIN}")
-        assert read(ask, node, PID) == pid
-        chapter = open_chapter("apply", yes=True)
-        assert (node.name, "service docker", "restart") in changes(chapter.trust())
-        assert read(ask, node, PID) != pid
-        assert read(ask, node, "docker ps --filter name=kept --format '{{.Names}}'") == "kept"
-    finally:
-        ask(node, f"rm -f {FLAGGED}; docker rm -f kept >/dev/null 2>&1; true")
-
-    # without the flag, the place is daemon.json again
-    assert (node.name, "service docker", "restart") in changes(open_chapter("apply", yes=True).trust())
-    assert read(ask, node, f"ls {DROPIN} 2>&1 || true").startswith("ls: cannot access")
-    assert json.loads(read(ask, node, f"cat {SETTINGS}")) == {KEY: [address]}
-
-
-def test_where_docker_does_not_come_back_its_last_lines_and_the_backup_are_told(
-    open_chapter: Open, lab: Lab, ask: Ask, address: str
-) -> None:
-    node = lab.nodes[2]
-    before = read(ask, node, f"cat {SETTINGS}")
-    put(ask, node, SETTINGS, '{"no-such-key": 1}')
-    ask(node, "systemctl stop docker.socket docker")
-    try:
-        with pytest.raises(
-            ApplyFailed, match="following directives don't match any configuration option: no-such-key"
-        ) as failed:
+        # given in both places Docker does not start; what it says then is told, and where the earlier file is
+        broken = {KEY: ["b:2"], "no-such-key": 1}
+        put(ask, node, SETTINGS, json.dumps(broken))
+        ask(node, "! systemctl restart docker 2>/dev/null; systemctl stop docker.socket")
+        said = read(ask, node, "journalctl -q -o cat --no-pager -n 50 -u docker")
+        assert "directives don't match any configuration option: no-such-key" in said
+        with pytest.raises(ApplyFailed, match="configuration option: no-such-key") as failed:
             open_chapter("apply", yes=True).trust()
         backup = str(failed.value.remedy).partition("what was there before: ")[2].partition(" ")[0]
-        assert read(ask, node, f"cat {backup}") == '{"no-such-key": 1}'
+        assert json.loads(read(ask, node, f"cat {backup}")) == broken
+        put(ask, node, SETTINGS, json.dumps({KEY: ["b:2"]}))
+        ask(node, "systemctl reset-failed docker docker.socket; ! systemctl start docker 2>/dev/null")
+        said = read(ask, node, "journalctl -q -o cat --no-pager -n 50 -u docker")
+        assert "specified both as a flag and in the configuration file: insecure-registries" in said
+        ask(node, "systemctl reset-failed docker docker.socket")
+        assert (node.name, "service docker", "start") in changes(open_chapter("apply").trust())
+        assert "b:2" in insecure(ask, node)
     finally:
-        put(ask, node, SETTINGS, before)
-        ask(node, "systemctl reset-failed docker docker.socket; systemctl start docker")
-    docker_is(ask, node, "active")
+        ask(node, f"rm -f {FLAGGED}; systemctl daemon-reload; docker rm -f kept >/dev/null 2>&1; true")
+
+    # without the flag, the place is daemon.json again, for what came from there as well
+    assert (node.name, "service docker", "restart") in changes(open_chapter("apply", yes=True).trust())
+    assert read(ask, node, f"ls {DROPIN} 2>&1 || true").startswith("ls: cannot access")
+    assert json.loads(read(ask, node, f"cat {SETTINGS}")) == {KEY: ["b:2", address]}
+    put(ask, node, SETTINGS, json.dumps({KEY: [address]}))
+    hear(ask, node)
 
 
 # tls
