@@ -19,7 +19,7 @@ from runbook.remote import steps
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import StepResult
 from runbook.remote.session import ConnectionLost, DeadlinePassed, Session, artifact_size, placing
-from runbook.remote.shell import Frame, Piece, Transcript, quote
+from runbook.remote.shell import Frame, Piece, Transcript, question, quote
 from runbook.remote.steps import ANYTHING, Change, Step
 from runbook.secrets import redact
 
@@ -160,7 +160,7 @@ class HostRun:
                 one.attempted = one.change
                 pieces += [Piece(f"place-{index}", text, must_succeed=True) for text in placings.get(index, ())]
                 pieces.append(Piece(f"change-{index}", one.step.script(one.change), must_succeed=True))
-            pieces.append(Piece(f"probe-{index}", one.step.probe(), short=True))
+            pieces.append(Piece(f"probe-{index}", question(one.step.probe()), short=True))
         return pieces
 
     def _uploaded(self) -> dict[int, list[str]]:
@@ -199,7 +199,7 @@ class HostRun:
     def _probe(self, exclusive: bool = False) -> None:
         """Find out the present state of all steps that are left. A probe may be repeated when the connection breaks."""
         left = self._left()
-        pieces = [Piece(f"probe-{index}", self._at[index].step.probe(), short=True) for index in left]
+        pieces = [Piece(f"probe-{index}", question(self._at[index].step.probe()), short=True) for index in left]
         while True:
             try:
                 frames = self._execute(pieces, exclusive).frames

@@ -21,7 +21,7 @@ from runbook.remote.gates import Approval
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import BAD, ApplyResult
 from runbook.remote.session import Gateway, Login, Session, config
-from runbook.remote.shell import Piece
+from runbook.remote.shell import Piece, question
 from runbook.remote.steps import Step
 from runbook.site import HostParameters, Site
 
@@ -138,7 +138,7 @@ class Hosts:
         def ask(host: HostParameters) -> Output:
             sent, began = time.time(), time.monotonic()
             try:
-                transcript = self._fleet.sessions[host.name].execute([Piece("0", script)], began + deadline)
+                transcript = self._fleet.sessions[host.name].execute([Piece("0", question(script))], began + deadline)
             except RunbookError as error:
                 return Output(error=error, sent=sent, received=sent + time.monotonic() - began)
             received = sent + time.monotonic() - began  # not time.time(), which may have been set meanwhile

@@ -70,6 +70,22 @@ def heredoc(data: bytes) -> str:
     return f"<<'_END_'\n{encoded}_END_"  # base64 has no underscore
 
 
+def question(script: str) -> str:
+    """`script`, which asks and must change nothing: a Docker that is stopped is not started by being asked.
+
+    Where systemd listens at Docker's socket, it starts Docker for whoever connects (systemd.socket(5)).
+    """
+    return f"{_LEAVE_STOPPED}{script}" if "docker" in script else script
+
+
+_LEAVE_STOPPED = """\
+case $(systemctl is-active docker.socket docker.service 2>/dev/null | tr '\\n' ' ') in
+  'active active '|'active activating '|'active reloading ') ;;
+  'active '*) export DOCKER_HOST=unix:///run/docker-is-stopped;;
+esac
+"""
+
+
 @dataclass(frozen=True)
 class Piece:
     """A numbered part of a script. With `must_succeed`, its failure ends the script before the next piece.

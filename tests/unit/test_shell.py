@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from local_host import PRESENT, SHELLS, LocalHost
 
 from runbook.errors import StepFailed
-from runbook.remote.shell import Frame, Piece, Reader, Transcript, compose, facts, heredoc, new_marker, quote
+from runbook.remote.shell import Frame, Piece, Reader, Transcript, compose, facts, heredoc, new_marker, question, quote
 
 MARKER = "runbook-0123456789abcdef"
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
@@ -225,3 +225,33 @@ def test_facts_are_the_lines_with_an_equals_sign() -> None:
 def test_a_fact_that_is_missing_is_a_failed_step() -> None:
     with pytest.raises(StepFailed, match="tells no 'kind'"):
         facts("a=1")["kind"]
+
+
+SYSTEMCTL = """\
+#!/bin/sh
+case "$*" in *is-active*) printf '%s\\n' {states};; esac
+"""
+
+
+@pytest.mark.parametrize("shell", PRESENT)
+@pytest.mark.parametrize(
+    ("states", "asked"),
+    [
+        ("active active", "asked"),
+        ("active activating", "asked"),
+        ("inactive active", "asked"),  # Docker without a socket of systemd's
+        ("inactive inactive", "asked"),  # nobody would start it
+        ("active inactive", "asked unix:///run/docker-is-stopped"),
+        ("active failed", "asked unix:///run/docker-is-stopped"),
+    ],
+)
+def test_a_question_starts_no_docker_that_is_stopped(tmp_path: Path, shell: str, states: str, asked: str) -> None:
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.parent.mkdir()
+    systemctl.write_text(SYSTEMCTL.format(states=states))
+    systemctl.chmod(0o755)
+    path = f"{systemctl.parent}:/usr/bin:/bin"
+    host = LocalHost(shell, tmp_path / "state", environment={"PATH": path, "DOCKER_HOST": ""})
+    answer = host.run(Piece("0", question("echo asked $DOCKER_HOST  # docker ps")))["0"]
+    assert (answer.out.strip(), answer.status) == (asked, 0)
+    assert question("echo 1") == "echo 1"
