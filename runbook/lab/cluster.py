@@ -169,6 +169,7 @@ def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda
         members = _members(folder, subnet, nodes)
         addresses = {node.name: node.address for node in members}
         keys.private_key(folder.user_key)
+        keys.operator_password(folder)  # before the nodes, which are made at once and all need it
         keys.password(folder.mysql_password)
         keys.password(folder.mysql_root_password)
         keys.write_known_hosts(folder, addresses)
