@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 from asking import Ask
+from chapters import Open, recording
 
 from runbook import lab as labs
+from runbook.chapter import Chapter
 from runbook.lab import Lab, Node
 
 ORDER = (
@@ -68,3 +70,18 @@ def fresh_node(lab: Lab) -> Iterator[Node]:
     lab.reset(node)
     yield node
     lab.reset(node)
+
+
+@pytest.fixture
+def open_kind(lab: Lab, tmp_path: Path) -> Iterator[Open]:
+    """Opens chapters of a kind, with their records below `tmp_path`; their connections are closed after the test."""
+    opened: list[Chapter] = []
+
+    def open_one(kind: type[Chapter], mode: str, site_file: Path = lab.site_file, yes: bool = False) -> Chapter:
+        opened.append(kind(site_file, mode=mode, yes=yes))
+        return opened[-1]
+
+    with recording(tmp_path):
+        yield open_one
+        for chapter in opened:
+            chapter.close()

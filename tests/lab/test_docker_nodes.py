@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from asking import Ask
-from test_mesos import events, in_process, statuses
+from chapters import Made, changed, in_process, recording, statuses
+from chapters import Open as OpenKind
 
 from runbook import images
 from runbook.errors import ApplyFailed, DriftFound, GateRefused, ImageUnavailable, ParameterError
@@ -54,7 +55,6 @@ rm -f /run/sampled /run/sampling; touch /run/sampling
 """
 """Writes down every command line, as whoever has a login on the host sees them."""
 
-Made = dict[str, Any]
 Open = Callable[..., DockerHosts]
 
 
@@ -71,8 +71,7 @@ def rolled_out(
 
     def run(name: str, notebook: str, mode: str) -> None:
         folder = tmp_path_factory.mktemp(f"{name}-{notebook}")
-        in_process(notebook, folder, lab.site_file, mode)
-        journals[name] = events(folder)
+        journals[name] = in_process(notebook, folder, lab.site_file, mode)
 
     journals: dict[str, list[Made]] = {}
     for node in lab.nodes:
@@ -101,10 +100,7 @@ def without_apps(site: Site) -> None:
 
 def start_marathon(lab: Lab, folder: Path) -> None:
     """What of chapter 4 is needed here."""
-    (folder / "outputs").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RUNBOOK_RECORD", raising=False)
+    with recording(folder):
         chapter = MarathonChapter(lab.site_file, mode="apply")
         chapter.install()
         chapter.start()
@@ -113,20 +109,9 @@ def start_marathon(lab: Lab, folder: Path) -> None:
 
 
 @pytest.fixture
-def open_chapter(rolled_out: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Opens chapter 5; its connections are closed after the test."""
-    opened: list[DockerHosts] = []
-    (tmp_path / "outputs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-
-    def open_one(mode: str, site_file: Path = lab.site_file, yes: bool = False) -> DockerHosts:
-        opened.append(DockerHosts(site_file, mode=mode, yes=yes))
-        return opened[-1]
-
-    yield open_one
-    for chapter in opened:
-        chapter.close()
+def open_chapter(rolled_out: object, open_kind: OpenKind) -> Open:
+    """Opens chapter 5, once it was rolled out."""
+    return partial(open_kind, DockerHosts)
 
 
 def steps(journal: list[Made]) -> dict[tuple[str, str], Made]:
@@ -198,23 +183,10 @@ def test_an_altered_archive_is_refused_before_any_host_is_touched(
     file.write_bytes(content)
     look = "find /root/.cache/runbook /var/lib/runbook/artifacts -ls 2>/dev/null || true"
     before = ask(lab.nodes[0], look)
-    chapter = open_chapter("apply", changed(lab, tmp_path, userland={"file": str(file)}))
+    chapter = open_chapter("apply", changed(lab, tmp_path, images={"userland": {"file": str(file)}}))
     with pytest.raises(ParameterError, match=r"(?s)userland\.tar\.gz has another SHA-256.*fetch the file again"):
         chapter.load_images()
     assert ask(lab.nodes[0], look) == before
-
-
-def changed(lab: Lab, folder: Path, **more: Made) -> Path:
-    """A copy of the lab's parameters in which images say something else."""
-    parameters = yaml.safe_load(lab.site_file.read_text())
-    here = lab.site_file.parent
-    parameters["ssh"] |= {name: str((here / parameters["ssh"][name]).resolve()) for name in ("key", "known_hosts")}
-    parameters.pop("mysql")
-    for name, image in parameters["images"].items():
-        image["file"] = str((here / image["file"]).resolve())
-        image |= more.get(name, {})
-    (folder / "changed.yml").write_text(yaml.safe_dump(parameters))
-    return folder / "changed.yml"
 
 
 def test_another_image_of_the_same_tag_is_drift_and_is_replaced(open_chapter: Open, lab: Lab, ask: Ask) -> None:

@@ -10,12 +10,13 @@ import json
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from asking import Ask
-from test_mesos import events, in_process, statuses
+from chapters import Made, events, in_process, statuses
+from chapters import Open as OpenKind
 
 from runbook.errors import ApplyFailed, ChapterFailed, GateRefused, NotFound
 from runbook.lab import Lab, Node
@@ -49,7 +50,6 @@ LOOK = "rpm -q marathon; ls -la --time-style=full-iso /etc/marathon/conf /etc/de
 TASK = "grep -lzxF 'MESOS_TASK_ID={task}' /proc/[0-9]*/environ 2>/dev/null | wc -l"
 
 Open = Callable[..., MarathonChapter]
-Made = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,7 @@ def rolled_out(
 
     def run(name: str, notebook: str, mode: str) -> None:
         folder = tmp_path_factory.mktemp(f"{name}-{notebook}")
-        in_process(notebook, folder, lab.site_file, mode)
-        journals[f"{name} {notebook}"] = events(folder)
+        journals[f"{name} {notebook}"] = in_process(notebook, folder, lab.site_file, mode)
 
     journals: dict[str, list[Made]] = {}
     for node in lab.nodes:
@@ -105,22 +104,9 @@ def forget(site: Site) -> None:
 
 
 @pytest.fixture
-def open_chapter(
-    rolled_out: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., MarathonChapter]]:
-    """Opens chapter 4; its connections are closed after the test."""
-    opened: list[MarathonChapter] = []
-    (tmp_path / "outputs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-
-    def open_one(mode: str, yes: bool = False) -> MarathonChapter:
-        opened.append(MarathonChapter(lab.site_file, mode=mode, yes=yes))
-        return opened[-1]
-
-    yield open_one
-    for chapter in opened:
-        chapter.close()
+def open_chapter(rolled_out: object, open_kind: OpenKind) -> Open:
+    """Opens chapter 4, once it was rolled out."""
+    return partial(open_kind, MarathonChapter)
 
 
 @pytest.fixture

@@ -5,26 +5,20 @@ What the runbook did is judged through `ask`, the masters' own answers and the j
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
 import yaml
 from asking import Ask
+from chapters import Made, Open, changed, events, in_process, papermill, statuses
 from framework import Framework, task
 
 from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, GateRefused
 from runbook.lab import Lab
 from runbook.lab.waiting import until
 from runbook.remote.modes import Status
-from runbook.services.mesos.chapter import MesosChapter
 from runbook.services.mesos.checks import MasterEnsemble, Registrations, masters_of
 from runbook.services.mesos.masters import MesosMasters
 from runbook.services.mesos.slaves import MesosSlaves
@@ -45,47 +39,6 @@ systemctl daemon-reload; systemctl restart rsyslog
 exit 0
 """
 """A node as the lab brings it, as far as these chapters go."""
-
-Open = Callable[..., Any]
-Made = dict[str, Any]
-
-
-def events(folder: Path) -> list[Made]:
-    """What the journal of the newest record in `folder` says."""
-    record = max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    return [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
-
-
-def statuses(journal: list[Made]) -> Counter[str]:
-    return Counter(event["status"] for event in journal if event["event"] == "step")
-
-
-def papermill(notebook: str, folder: Path, site_file: Path, mode: str) -> subprocess.CompletedProcess[str]:
-    """Run a notebook as an operator would without `--yes`, with its record below `folder`."""
-    parameters = ["-p", "site_file", str(site_file), "-p", "mode", mode]
-    (folder / "outputs").mkdir(exist_ok=True)
-    out = folder / f"{notebook}-{mode}.ipynb"
-    return subprocess.run(
-        [sys.executable, "-m", "papermill", NOTEBOOKS / f"{notebook}.ipynb", out, *parameters, "--no-progress-bar"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def in_process(notebook: str, folder: Path, site_file: Path, mode: str) -> None:
-    """Run a notebook's cells here: quicker than a kernel, for what a run by papermill has shown already."""
-    (folder / "outputs").mkdir(exist_ok=True)
-    cells: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RUNBOOK_RECORD", raising=False)
-        for cell in nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(cell.source, cells)  # it is a notebook of ours
-            if "parameters" in cell.metadata.get("tags", []):
-                cells |= {"site_file": site_file, "mode": mode}
 
 
 def forget_masters(site: Site) -> None:
@@ -118,42 +71,14 @@ def rolled_out(lab: Lab, ask: Ask, site: Site, tmp_path_factory: pytest.TempPath
         journals[f"first {notebook}"] = events(folder)
     for notebook in CHAPTERS:
         folder = tmp_path_factory.mktemp(f"second-{notebook}")
-        in_process(notebook, folder, lab.site_file, "apply")
-        journals[f"second {notebook}"] = events(folder)
+        journals[f"second {notebook}"] = in_process(notebook, folder, lab.site_file, "apply")
     return journals
 
 
 @pytest.fixture
-def open_chapter(
-    rolled_out: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., MesosChapter]]:
-    """Opens a chapter; its connections are closed after the test."""
-    opened: list[MesosChapter] = []
-    (tmp_path / "outputs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-
-    def open_one(kind: type[MesosChapter], mode: str, site_file: Path = lab.site_file, yes: bool = False) -> Any:
-        opened.append(kind(site_file, mode=mode, yes=yes))
-        return opened[-1]
-
-    yield open_one
-    for chapter in opened:
-        chapter.close()
-
-
-def changed(lab: Lab, folder: Path, **mesos: Any) -> Path:
-    """A copy of the lab's parameters in which `mesos` says something else."""
-    parameters = yaml.safe_load(lab.site_file.read_text())
-    for name in ("key", "known_hosts"):
-        parameters["ssh"][name] = str((lab.site_file.parent / parameters["ssh"][name]).resolve())
-    for artifact in parameters.get("artifacts", {}).values():
-        artifact["file"] = str((lab.site_file.parent / artifact["file"]).resolve())
-    for section, values in mesos.items():
-        parameters["mesos"][section] = {**parameters["mesos"].get(section, {}), **values}
-    file = folder / "changed.yml"
-    file.write_text(yaml.safe_dump(parameters))
-    return file
+def open_chapter(rolled_out: object, open_kind: Open) -> Open:
+    """Opens a chapter, once both were rolled out."""
+    return open_kind
 
 
 @pytest.fixture
@@ -307,7 +232,7 @@ def test_a_master_that_does_not_start_is_explained_by_its_log_and_stops_the_roll
 
 
 def test_out_of_single_master_mode_is_refused(open_chapter: Open, lab: Lab, tmp_path: Path) -> None:
-    parameters = yaml.safe_load(changed(lab, tmp_path, master={"allow_even": True}).read_text())
+    parameters = yaml.safe_load(changed(lab, tmp_path, mesos={"master": {"allow_even": True}}).read_text())
     for host in parameters["hosts"][1:]:
         host["roles"].remove("mesos_master")
     alone = tmp_path / "alone.yml"
@@ -320,7 +245,7 @@ def test_a_restart_for_a_setting_keeps_the_tasks(
     open_chapter: Open, lab: Lab, ask: Ask, tmp_path: Path, tasks: tuple[Framework, str], site: Site
 ) -> None:
     _, slave_id = tasks
-    file = changed(lab, tmp_path, slave={"executor_registration_timeout": "6mins"})
+    file = changed(lab, tmp_path, mesos={"slave": {"executor_registration_timeout": "6mins"}})
     result = open_chapter(MesosSlaves, "apply", file).start()
     assert ("node1", "service mesos-slave") in {(one.host, one.step) for one in result.having(Status.CHANGED)}
     entry = Registrations.ask(site).entries["node1"]
@@ -334,7 +259,7 @@ def test_ports_that_cost_tasks_are_foreseen_gated_and_changed(
 ) -> None:
     framework, slave_id = tasks
     node = lab.nodes[0]
-    file = changed(lab, tmp_path, slave={"ports": "[8401-8599,8601-9000]"})
+    file = changed(lab, tmp_path, mesos={"slave": {"ports": "[8401-8599,8601-9000]"}})
     latest = "readlink /var/lib/mesos/meta/slaves/latest"
     look = f"cat /etc/mesos-slave/resources; {latest}; systemctl show -p MainPID mesos-slave"
     before = [ask(one, look) for one in lab.nodes]
@@ -384,7 +309,7 @@ def test_ports_that_cost_tasks_are_foreseen_gated_and_changed(
 
 def test_a_slave_that_was_stopped_is_foreseen_too(open_chapter: Open, lab: Lab, ask: Ask, tmp_path: Path) -> None:
     node = lab.nodes[1]
-    file = changed(lab, tmp_path, slave={"ports": "[8401-8599,8601-9000]"})
+    file = changed(lab, tmp_path, mesos={"slave": {"ports": "[8401-8599,8601-9000]"}})
     ask(node, "systemctl stop mesos-slave")
     try:
         table = open_chapter(MesosSlaves, "plan", file).foresee().frame.set_index("host")

@@ -11,16 +11,17 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pymysql
 import pytest
-import yaml
 from asking import Ask
-from test_mesos import in_process
+from chapters import Open as OpenKind
+from chapters import changed, in_process, statuses
 
 from runbook.errors import (
     ApplyFailed,
@@ -70,7 +71,7 @@ class Rollout:
 
     @property
     def statuses(self) -> Counter[str]:
-        return Counter(event["status"] for event in self.journal if event["event"] == "step")
+        return statuses(self.journal)
 
     def check(self, name: str) -> dict[str, Any]:
         (found,) = (event for event in self.journal if event["event"] == "check" and name in event["name"])
@@ -173,35 +174,9 @@ Open = Callable[..., MySql]
 
 
 @pytest.fixture
-def open_chapter(rolled_out: Rollouts, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Opens the chapter; its connections are closed after the test."""
-    opened: list[MySql] = []
-    (tmp_path / "outputs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-
-    def open_one(mode: str, site_file: Path = lab.site_file, yes: bool = False) -> MySql:
-        opened.append(MySql(site_file, mode=mode, yes=yes))
-        return opened[-1]
-
-    yield open_one
-    for chapter in opened:
-        chapter.close()
-
-
-def changed(lab: Lab, folder: Path, **mysql: Any) -> Path:
-    """A copy of the lab's parameters in which `mysql` says something else."""
-    parameters = yaml.safe_load(lab.site_file.read_text())
-    home = lab.site_file.parent
-    for name in ("key", "known_hosts"):
-        parameters["ssh"][name] = str((home / parameters["ssh"][name]).resolve())
-    for upload in (*parameters["artifacts"].values(), *parameters["images"].values()):
-        upload["file"] = str((home / upload["file"]).resolve())
-    kept = {name: f"file:{(home / text.removeprefix('file:')).resolve()}" for name, text in parameters["mysql"].items()}
-    parameters["mysql"] = {**kept, **mysql}
-    file = folder / "changed.yml"
-    file.write_text(yaml.safe_dump(parameters))
-    return file
+def open_chapter(rolled_out: Rollouts, open_kind: OpenKind) -> Open:
+    """Opens chapter 6, once it was rolled out."""
+    return partial(open_kind, MySql)
 
 
 # rolled out
@@ -279,7 +254,7 @@ def test_verify_writes_nothing_and_finds_what_somebody_changed(
     open_chapter: Open, lab: Lab, site: Site, tmp_path: Path
 ) -> None:
     before = rows(site)
-    chapter = open_chapter("verify", changed(lab, tmp_path, mem=1200))
+    chapter = open_chapter("verify", changed(lab, tmp_path, mysql={"mem": 1200}))
     chapter.prepare()
     assert chapter.deploy().having(Status.WOULD_CHANGE)
     assert chapter.clients_agree().holds
@@ -295,7 +270,7 @@ def test_a_password_that_is_not_the_datas_is_named(open_chapter: Open, lab: Lab,
     wrong = tmp_path / "wrong"
     wrong.write_text("heron-under-ice\n")
     wrong.chmod(0o600)
-    chapter = open_chapter("verify", changed(lab, tmp_path, root_password=f"file:{wrong}"))
+    chapter = open_chapter("verify", changed(lab, tmp_path, mysql={"root_password": f"file:{wrong}"}))
     check = chapter.clients_agree()
     assert not check.holds
     assert "root, from here: " in check.evidence.text
@@ -311,7 +286,7 @@ def test_a_container_that_ends_at_once_is_explained_by_its_log(
     open_chapter: Open, lab: Lab, tmp_path: Path, ask: Ask, node: Node
 ) -> None:
     """An app of its own, whose file lacks root's password."""
-    file = changed(lab, tmp_path, app="mysql-broken", volume="/opt/mysql-broken", mem=256)
+    file = changed(lab, tmp_path, mysql={"app": "mysql-broken", "volume": "/opt/mysql-broken", "mem": 256})
     broken = Site.load(file)
     ask(node, f"echo MYSQL_PASSWORD=heron-under-ice > {password_file(broken)}")
     with Hosts.of(broken, mode=Mode.APPLY) as hosts:

@@ -10,16 +10,16 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-import yaml
 from asking import Ask
 from certificates import Authority, write
+from chapters import Open as OpenKind
+from chapters import changed, in_process, recording, statuses
 
-from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed, DeleteDisabled, DriftFound, GateRefused, RegistryReadOnly
 from runbook.lab import Lab, Node
 from runbook.lab.waiting import until
@@ -65,36 +65,11 @@ def address(site: Site) -> str:
     return site.registry_address
 
 
-def statuses(folder: Path) -> Counter[str]:
-    """How the steps in the newest record of `folder` ended."""
-    record = max((folder / "outputs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    journal = [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
-    return Counter(event["status"] for event in journal if event["event"] == "step")
-
-
-def run_notebook(folder: Path, site_file: Path, mode: str) -> Counter[str]:
-    """Run the notebook's cells here; how its steps ended."""
-    (folder / "outputs").mkdir(exist_ok=True)
-    cells: dict[str, Any] = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RUNBOOK_RECORD", raising=False)
-        for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
-            if cell.cell_type == "code":
-                exec(cell.source, cells)  # it is a notebook of ours
-            if "parameters" in cell.metadata.get("tags", []):
-                cells |= {"site_file": site_file, "mode": mode}
-    return statuses(folder)
-
-
 @pytest.fixture(scope="module")
 def rolled_out(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[str]]:
     """How the steps of the notebook ended: planned and applied on nodes that have Docker alone, then applied again."""
     folder = tmp_path_factory.mktemp("docker")
-    (folder / "outputs").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("RUNBOOK_RECORD", raising=False)
+    with recording(folder):
         docker = DockerHosts(lab.site_file, mode="apply", yes=True)
         docker.install()
         docker.start()
@@ -106,40 +81,14 @@ def rolled_out(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> 
         ask(node, f"rm {SETTINGS}")
     found = {}
     for name, mode in (("plan", "plan"), ("first", "apply"), ("second", "apply"), ("verify", "verify")):
-        found[name] = run_notebook(tmp_path_factory.mktemp(name), lab.site_file, mode)
+        found[name] = statuses(in_process("07_registry", tmp_path_factory.mktemp(name), lab.site_file, mode))
     return found
 
 
 @pytest.fixture
-def open_chapter(
-    rolled_out: object, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., RegistryChapter]]:
-    """Opens the chapter; its connections are closed after the test."""
-    (tmp_path / "outputs").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-
-    def open_one(mode: str, site_file: Path = lab.site_file, yes: bool = False) -> RegistryChapter:
-        return RegistryChapter(site_file, mode=mode, yes=yes)
-
-    yield open_one
-    if Chapter._open is not None:
-        Chapter._open.close()
-
-
-def changed(lab: Lab, folder: Path, **registry: Any) -> Path:
-    """A copy of the lab's parameters in which `registry` says something else."""
-    parameters = yaml.safe_load(lab.site_file.read_text())
-    for name in ("key", "known_hosts"):
-        parameters["ssh"][name] = str((lab.site_file.parent / parameters["ssh"][name]).resolve())
-    for section in ("artifacts", "images"):
-        for one in parameters.get(section, {}).values():
-            one["file"] = str((lab.site_file.parent / one["file"]).resolve())
-    parameters.pop("mysql", None)
-    parameters["registry"] = {**parameters.get("registry", {}), **registry}
-    file = folder / "changed.yml"
-    file.write_text(yaml.safe_dump(parameters))
-    return file
+def open_chapter(rolled_out: object, open_kind: OpenKind) -> Open:
+    """Opens chapter 7, once it was rolled out."""
+    return partial(open_kind, RegistryChapter)
 
 
 def changes(result: ApplyResult) -> set[tuple[str, str, str]]:
@@ -310,7 +259,7 @@ def test_tls_with_users_there_and_back_again(
     monkeypatch.setenv("REGISTRY_TEST_PASSWORD", "correct horse battery")
     files = {"certificate": "c.pem", "key": "k.pem", "ca": "ca.pem"}
     users = {"user": "operator", "password": "env:REGISTRY_TEST_PASSWORD"}
-    file = changed(lab, tmp_path, security="tls", tls=files, **users)
+    file = changed(lab, tmp_path, registry={"security": "tls", "tls": files, **users})
     pids = [read(ask, node, PID) for node in lab.nodes]
 
     try:
@@ -398,7 +347,7 @@ def test_what_is_deleted_and_what_is_freed(
     disk = "du -sb /opt/registry/docker/registry/v2/blobs | cut -f 1"
     with Registry(f"http://{address}") as registry:
         # 405 where deletion is not enabled (7.5.2)
-        keeping = changed(lab, tmp_path, delete_enabled=False)
+        keeping = changed(lab, tmp_path, registry={"delete_enabled": False})
         open_chapter("apply", keeping, yes=True).run()
         with pytest.raises(DeleteDisabled):
             open_chapter("apply", keeping, yes=True).delete_tag("team/app", "1")
