@@ -61,7 +61,8 @@ $(VENV)/.third-party: tests/contract/third_party/requirements.txt | $(VENV)/.rea
 .PHONY: test
 test: check $(VENV)/.third-party ## everything: checks, unit, contract, lab and browser tests
 	$(call need,chromium,chromium)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile tests/unit
+	$(BIN)/pytest tests/contract tests/lab tests/browser
 
 .PHONY: notebooks
 notebooks: environment ## JupyterLab on the notebooks

@@ -96,8 +96,8 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     from jupyter_server import DEFAULT_STATIC_FILES_PATH
     from jupyter_server.log import log_request
     from traitlets.config import Config
-    from voila.app import Voila  # type: ignore[import-untyped]
-    from voila.voila_identity_provider import VoilaIdentityProvider  # type: ignore[import-untyped]
+    from voila.app import Voila
+    from voila.voila_identity_provider import VoilaIdentityProvider
 
     def opened(request: RequestHandler, notebook: NotebookNode, cwd: str) -> NotebookNode:
         """What somebody who opens the page is shown. Asking for `xsrf_token` has its cookie sent along, which Voilà

@@ -153,6 +153,7 @@ def test_a_hash_of_the_password_is_left_alone_whoever_made_it() -> None:
         (b"operator:{SHA}x\n", "another password"),
         (b"", "no such user"),
     ],
+    ids=["another password", "another hash", "nobody"],
 )
 def test_another_one_is_replaced_and_other_users_stay(found: bytes, told: str) -> None:
     other = b"reader:" + hashed("something") + b"\n"
