@@ -70,10 +70,12 @@ def describe(event: Mapping[str, Any]) -> str:
 
 
 def describe_all(events: Iterable[Mapping[str, Any]], order: Sequence[str] = ()) -> list[str]:
-    """The same of many events; hosts of which the same is to be said share a line, in the order of `order`."""
+    """The same of many events; hosts of which the same is to be said share a line, in the order of `order`. Of a host
+    that was not reached it is said once, for all its steps."""
     hosts: dict[str, list[str]] = {}
     for event in events:
-        hosts.setdefault(_what(event), []).extend([event["host"]] if event["event"] == "step" else [])
+        unreached = event.get("status") == Status.UNREACHABLE and event.get("summary")
+        hosts.setdefault(unreached or _what(event), []).extend([event["host"]] if event["event"] == "step" else [])
     return [f"{', '.join(in_order(names, order))}: {what}" if names else what for what, names in hosts.items()]
 
 

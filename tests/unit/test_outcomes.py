@@ -91,6 +91,12 @@ def test_hosts_of_which_the_same_is_to_be_said_share_a_line() -> None:
     ]
 
 
+def test_a_host_that_was_not_reached_is_told_once_for_all_its_steps() -> None:
+    silent = "root@node1:22 cannot be reached"
+    events = [{**step("unreachable", summary=silent), "step": name} for name in ("file /a", "file /b")]
+    assert outcomes.describe_all(events) == [f"node1: {silent}"]
+
+
 @pytest.mark.parametrize(
     ("diff", "line"),
     [
