@@ -413,6 +413,57 @@ def Line(path: str, line: str, match: str | None = None) -> Lines:
     return Lines(path, ((match if match is not None else re.escape(line) + r"\s*$", line),))
 
 
+_PUT_AWAY = """\
+put_away() {{
+  b=$RUNBOOK_BACKUP
+  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b${{1%/*}}"
+  [ -e "$b$1" ] || cp -p "$1" "$b$1"
+  rm -f "$1"
+}}
+"""
+
+
+def put_away(*paths: str) -> str:
+    """The sh text that removes these files, each of which is kept in the record's backup on the host."""
+    return _PUT_AWAY.format(state=STATE_DIR) + "".join(f"put_away {quote(path)}\n" for path in paths)
+
+
+@dataclass(frozen=True)
+class Absent(Step):
+    """A file that must not be there; it is kept in the record's backup on the host."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def label(self) -> str:
+        return f"file {self.path}"
+
+    def probe(self) -> str:
+        return (
+            f"p={quote(self.path)}\n"
+            'if [ -f "$p" ]; then echo kind=file; elif [ -e "$p" ]; then echo kind=other; else echo kind=absent; fi\n'
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        match facts(state)["kind"]:
+            case "absent":
+                return None
+            case "file":
+                return Change("remove", f"-{self.path} (a backup is kept)\n")
+            case _:
+                raise StepFailed(f"{self.path} is not a file", "look at the host: nothing was touched")
+
+    def script(self, change: Change) -> str:
+        return f"set -e\n{put_away(self.path)}"
+
+
 @dataclass(frozen=True)
 class Directory(Step):
     """A folder with its mode, owner and group; parents that are missing are made with 0755, root."""

@@ -10,10 +10,9 @@ from mesos_site import site
 
 from runbook.errors import ParameterError, StepFailed
 from runbook.remote import steps as core
-from runbook.remote.steps import Change, Directory, File, Lines, Step
+from runbook.remote.steps import Absent, Change, Directory, File, Lines, Step
 from runbook.services.marathon import steps
 from runbook.services.marathon.steps import CONF, ConfFolder
-from runbook.services.mesos.steps import Absent
 from runbook.site import Site
 
 ARTIFACT = f"artifacts: {{marathon: {{file: m.rpm, sha256: '{'a' * 64}'}}}}"

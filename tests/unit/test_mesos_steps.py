@@ -14,14 +14,13 @@ from mesos_site import site
 from runbook.errors import StepFailed
 from runbook.remote import steps as core
 from runbook.remote.shell import Piece, facts
-from runbook.remote.steps import Change, File, Step, sha256
+from runbook.remote.steps import Absent, Change, File, Step, sha256
 from runbook.services.mesos.slave_info import Difference
 from runbook.services.mesos.steps import (
     MASTER,
     QUORUM,
     RESET,
     SLAVE,
-    Absent,
     Daemon,
     FlagFolder,
     Forget,

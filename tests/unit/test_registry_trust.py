@@ -13,8 +13,7 @@ from runbook.errors import HostUnreachable, StepFailed
 from runbook.remote.hosts import Output
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
-from runbook.remote.steps import File, Step, sha256
-from runbook.services.mesos.steps import Absent
+from runbook.remote.steps import Absent, File, Step, sha256
 from runbook.services.registry import trust
 from runbook.services.registry.trust import DROPIN, KEY, SETTINGS, Docker, Trust, covers, insecure
 from runbook.site import Site

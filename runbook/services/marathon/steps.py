@@ -19,8 +19,8 @@ from typing import ClassVar
 
 from runbook.errors import StepFailed
 from runbook.remote.shell import quote
-from runbook.remote.steps import Change, Directory, File, Lines, Rpm, Step
-from runbook.services.mesos.steps import Absent, Daemon, FlagFolder, ip_of
+from runbook.remote.steps import Absent, Change, Directory, File, Lines, Rpm, Step, put_away
+from runbook.services.mesos.steps import Daemon, FlagFolder, ip_of
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 
@@ -166,7 +166,7 @@ class ConfFolder(Step):
                 yield twice, f"{gone}, or remove the file"
 
     def script(self, change: Change) -> str:
-        return "".join(Absent(f"{CONF}/{name}").script(change) for name in change.actions)
+        return f"set -e\n{put_away(*(f'{CONF}/{name}' for name in change.actions))}"
 
 
 # MARATHON_APP* are those of a Marathon that is itself an app of another one: the start script passes them over.

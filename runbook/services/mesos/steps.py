@@ -26,13 +26,14 @@ from typing import ClassVar
 from runbook.errors import EndpointUnreachable, StepFailed
 from runbook.remote.shell import Facts, facts, heredoc, quote
 from runbook.remote.steps import (
-    STATE_DIR,
+    Absent,
     Change,
     File,
     Lines,
     Package,
     Service,
     Step,
+    put_away,
     unified_diff,
 )
 from runbook.services import zookeeper
@@ -162,47 +163,6 @@ class Release(_Held):
 
 
 # The first backup of a record stays: it is the state before it (see File).
-_PUT_AWAY = f"""\
-put_away() {{
-  b=$RUNBOOK_BACKUP
-  mkdir -p -m 700 {STATE_DIR}/backup "$b"; mkdir -p "$b${{1%/*}}"
-  [ -e "$b$1" ] || cp -p "$1" "$b$1"
-  rm -f "$1"
-}}
-"""
-
-
-@dataclass(frozen=True)
-class Absent(Step):
-    """A file that must not be there; it is kept in the record's backup on the host."""
-
-    path: str
-
-    @property
-    def touches(self) -> frozenset[str]:
-        return frozenset({self.path})
-
-    @property
-    def label(self) -> str:
-        return f"file {self.path}"
-
-    def probe(self) -> str:
-        return (
-            f"p={quote(self.path)}\n"
-            'if [ -f "$p" ]; then echo kind=file; elif [ -e "$p" ]; then echo kind=other; else echo kind=absent; fi\n'
-        )
-
-    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
-        match facts(state)["kind"]:
-            case "absent":
-                return None
-            case "file":
-                return Change("remove", f"-{self.path} (the parameters give no such value; a backup is kept)\n")
-            case _:
-                raise StepFailed(f"{self.path} is not a file", "look at the host: nothing was touched")
-
-    def script(self, change: Change) -> str:
-        return f"set -e\n{_PUT_AWAY}put_away {quote(self.path)}\n"
 
 
 @dataclass(frozen=True)
@@ -277,8 +237,7 @@ class FlagFolder(Step):
                     yield message, f"remove {file}: the runbook sets {variable}"
 
     def script(self, change: Change) -> str:
-        away = "".join(f"put_away {quote(f'{self.folder}/{name}')}\n" for name in change.actions)
-        return f"set -e\n{_PUT_AWAY}{away}"
+        return f"set -e\n{put_away(*(f'{self.folder}/{name}' for name in change.actions))}"
 
 
 _PROBE_FLAGS = """\

@@ -36,9 +36,8 @@ from runbook.remote.hosts import Hosts, Output
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Facts, facts, quote
-from runbook.remote.steps import Change, Directory, File, Service, Step, sha256
+from runbook.remote.steps import Absent, Change, Directory, File, Service, Step, sha256
 from runbook.services.docker import engine
-from runbook.services.mesos.steps import Absent
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
