@@ -226,7 +226,8 @@ def test_a_rolling_restart_never_loses_the_quorum(chapter: ZooKeeper, site: Site
     def watch() -> None:
         nonlocal fewest
         while not done.wait(0.05):
-            running = [one.host for one in Ensemble.ask(site).members if one.runs]
+            # one that loses its leader cuts connections for a moment, and runs all the same
+            running = [one.host for one in Ensemble.ask(site).members if "does not listen" not in one.problem]
             fewest = min(fewest, len(running))
             restarted.extend(node.name for node in lab.nodes if node.name not in running)
 
