@@ -1,4 +1,4 @@
-"""How long a registry's full list takes: `python -m benchmarks.registry_catalog [REPOSITORIES]`.
+"""How long a registry's full list takes: `python -m benchmarks.registry_catalog`.
 
 A real registry (Debian's docker-registry 2.8.2) serves a storage tree that is made for it: 10,000 repositories with two
 tags each, as folders and links, without images. In the same run its catalog, and then the tags of all repositories, are
@@ -17,22 +17,25 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 import requests
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import report
+from benchmarks.converge import RESULTS
 from runbook.services.registry import Registry
 from runbook.services.registry.client import CONNECTIONS, PAGE
 from tests.registry_daemon import program, running
 
 ROUNDS = 3
+COLUMNS = ("what", "by", "seconds", "÷ runbook")
 TAGS = ("1.0", "latest")
 
 
@@ -101,8 +104,11 @@ def curl_tags(url: str, names: Sequence[str]) -> int:
     return len(by_curl([f"{url}/v2/{name}/tags/list" for name in names], *options))
 
 
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+@click.command()
+@click.argument("count", metavar="[REPOSITORIES]", type=click.IntRange(min=100), default=10_000)
+@click.option("--save/--no-save", default=True, help="Whether to write a page in benchmarks/results/.")
+def main(count: int, save: bool) -> None:
+    """Measure how long the full list of a registry's repositories takes, and the tags of all of them."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         names = storage(folder / "data", count)
@@ -127,12 +133,26 @@ def main() -> None:
             page = names[middle + 1 :][:100]
             measured.append(("a page", "runbook", best(lambda: client.page(100, names[middle])[0], page)))
     own = {what: seconds for what, by, seconds in measured if by == "runbook"}
-    shown = Table(title=f"{count} repositories, {len(TAGS)} tags each")
-    for column in ("what", "by", "seconds", "÷ runbook"):
+    rows = [
+        (what, by, f"{seconds:.3f}", f"{seconds / own[what]:.2f}")
+        for what, by, seconds in sorted(measured, key=lambda row: list(own).index(row[0]))
+    ]
+    title = f"{count} repositories, {len(TAGS)} tags each"
+    shown = Table(title=title)
+    for column in COLUMNS:
         shown.add_column(column, justify="left" if column in ("what", "by") else "right")
-    for what, by, seconds in sorted(measured, key=lambda row: list(own).index(row[0])):
-        shown.add_row(what, by, f"{seconds:.3f}", f"{seconds / own[what]:.2f}")
+    for row in rows:
+        shown.add_row(*row)
     Console().print(shown)
+    if save:
+        facts = report.machine({"registry": "2.8.2", "requests": requests.__version__})
+        lines = [f"# Benchmark of {facts['date']}", "", *(f"- {name}: {value}" for name, value in facts.items())]
+        lines += ["", f"## {title}", "", f"| {' | '.join(COLUMNS)} |", "| --- | --- | ---: | ---: |"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        path = RESULTS / f"{facts['date'][:16].replace(' ', 'T').replace(':', '')}-registry-catalog.md"
+        RESULTS.mkdir(exist_ok=True)
+        path.write_text("\n".join([*lines, ""]))
+        click.echo(f"written to {path}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,8 @@ def test_all_clients_find_the_same(
     binary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr("sys.argv", ["registry_catalog", "120"])
     monkeypatch.setattr(registry_catalog, "PAGE", 50)
-    registry_catalog.main()
+    registry_catalog.main(["120", "--no-save"], standalone_mode=False)
     shown = capsys.readouterr().out
     assert "120 repositories, 2 tags each" in shown
     by_curl = ("curl, the same pages", "curl, 8 at once") if shutil.which("curl") else ()
