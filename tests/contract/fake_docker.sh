@@ -32,10 +32,10 @@ case $command in
         esac
         ;;
     run)
-        echo "$*" >"$state/argv"
+        echo "$*" >"$state/argv.$$"  # several may run at once
         while [ "$1" != --name ]; do shift; done
         name=$2
-        mv "$state/argv" "$state/$name.argv"
+        mv "$state/argv.$$" "$state/$name.argv"
         sleep 1000 &
         echo $! >"$state/$name.pid"
         wait $!
