@@ -560,6 +560,11 @@ class Site(Parameters):
         return tuple(host for host in self.hosts if role in host.roles)
 
     @property
+    def names(self) -> dict[str, str]:
+        """The hosts' names by their addresses, which is what their services announce."""
+        return {host.address: host.name for host in self.hosts}
+
+    @property
     def zookeeper_hosts(self) -> str:
         """The ensemble as clients name it: `a:2181,b:2181,c:2181`."""
         return ",".join(f"{host.address}:{self.zookeeper.client_port}" for host in self.having("zookeeper"))

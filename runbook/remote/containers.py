@@ -34,12 +34,13 @@ from runbook.secrets import Secret
 RECREATE = "recreate-container"
 """The gate before a container is stopped and made anew."""
 
-_ASK_DOCKER = """\
+ASK_DOCKER = """\
 command -v docker >/dev/null 2>&1 || { echo 'silent=it is not installed'; exit 0; }
 said=$(timeout 30 docker version 2>&1 >/dev/null) || {
   printf 'silent=%s\\n' "$(printf '%s\\n' "${said:-no answer within 30 s}" | tail -n 1)"; exit 0
 }
 """
+"""The sh text that ends a question where Docker does not answer, and tells why as `silent=`."""
 
 
 def _silent(what: str, present: Facts, diff: str) -> Change | None:
@@ -142,7 +143,7 @@ class Image(Step):
     def probe(self) -> str:
         remote = quote(self._remote)
         return (
-            f"{_ASK_DOCKER}image=$(docker inspect --type image -f '{{{{.Id}}}} {{{{json .RepoDigests}}}}' "
+            f"{ASK_DOCKER}image=$(docker inspect --type image -f '{{{{.Id}}}} {{{{json .RepoDigests}}}}' "
             f"{quote(self.tag)} 2>/dev/null) || image=\n"
             "printf 'image=%s\\n' \"$image\"\n"
             f"s=$(sha256sum 2>/dev/null < {remote}) || s=\n"
@@ -234,7 +235,7 @@ class Container(Step):
 
     def probe(self) -> str:
         return (
-            f"{_ASK_DOCKER}image=$(docker inspect --type image -f '{{{{.Id}}}} {{{{json .Config.Cmd}}}}' "
+            f"{ASK_DOCKER}image=$(docker inspect --type image -f '{{{{.Id}}}} {{{{json .Config.Cmd}}}}' "
             f"{quote(self.image)} 2>/dev/null) || image=\n"
             f"container=$(docker inspect --type container -f '{{{{json .}}}}' {quote(self.name)} 2>/dev/null) ||\n"
             "  container=\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,12 +107,8 @@ class Held:
     def tags(self, repository: str) -> list[str]:
         return list(self.held)
 
-    def manifest(self, repository: str, reference: str) -> Manifest:
-        listed = (Descriptor("", DIGEST, 1),) if reference == "index" else ()
-        return Manifest(repository, "", self.held[reference], b"", manifests=listed)
-
-    def each(self, function: Callable[[str], bool], items: list[str]) -> list[bool]:
-        return [function(item) for item in items]
+    def indexes_of(self, repository: str, digest: str) -> list[str]:
+        return [tag for tag in self.held if tag == "index" and digest == DIGEST]
 
     def delete(self, repository: str, digest: str) -> None:
         self.deleted.append(digest)

@@ -30,7 +30,7 @@ def answered(site: Site, name: str, says: str) -> Evidence:
         app = marathon.find(name)
         if app is None:
             return Evidence(False, f"there is no app {app_id(name)}", remedy="deploy it", tried=False)
-        names = {host.address: host.name for host in site.hosts}
+        names = site.names
         answers = {_place(task, names): _answer(task, says) for task in app["tasks"]}
         missing = len(answers) < app["instances"]
         findings = explain(app, marathon.queue(), slaves_of(site)) if missing else Findings(name, ())

@@ -227,7 +227,7 @@ class MarathonChapter(Chapter):
                 running = [task for task in app["tasks"] if task_state(task) != "staging"]
                 if not running:
                     return self._skipped(name, "no task of it runs")
-                names = {host.address: host.name for host in self.site.hosts}
+                names = self.site.names
                 task = max(running, key=lambda task: str(task["startedAt"]))
                 victim = Victim.of(app, task, names)
                 evidence = pd.DataFrame([(victim.task, victim.host)], columns=["task", "host"])

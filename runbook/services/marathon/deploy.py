@@ -163,7 +163,7 @@ def tasks_of(site: Site, name: str, *, mode: Mode = Mode.PLAN) -> pd.DataFrame:
 
 def _at_hosts(site: Site, tasks: pd.DataFrame) -> pd.DataFrame:
     """The tasks with the names of their hosts in place of the addresses that slaves announce."""
-    names = {host.address: host.name for host in site.hosts}
+    names = site.names
     return tasks.assign(host=tasks["host"].map(lambda host: names.get(host, host)).astype("string"))
 
 

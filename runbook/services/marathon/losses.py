@@ -78,7 +78,7 @@ class Losses:
             elif host in silent:
                 lost[host] = "it does not answer over SSH, though Mesos still counts its slave"
         names = {address.rpartition(":")[0]: host for host, address in registrations.addresses.items()}
-        names |= {host.address: host.name for host in site.hosts}
+        names |= site.names
         tasks = list(tasks)
         found = sorted(
             _lost_tasks(registrations.state, names, list(apps), tasks, lost),

@@ -52,21 +52,15 @@ class MySql(Chapter):
         """6.1: the image, the data's folder and the passwords on the data's host. Raises ApplyFailed, SecretError."""
         with self.section("6.1", "The image, the data's folder, the passwords"):
             steps = preparation(self.site)  # resolves the secrets before any host is touched
-            try:
-                return self._data_host.apply(steps, name="docker load")
-            except ApplyFailed as error:
-                if self.mode is Mode.VERIFY and isinstance(error.result, ApplyResult):
-                    return error.result  # the journal has it, and what else is wrong is to be told as well
-                raise
+            return self._applied(lambda: self._data_host.apply(steps, name="docker load"))
 
     def nothing_is_in_the_way(self) -> CheckResult:
         """6.3, check before anything is deployed: memory, port, room, image, folder; each with what was found."""
         with self.section("6.3", "What would keep it from starting"):
             name = f"nothing keeps MySQL from starting on {self._host.name}"
-            return check(
+            return self._check(
                 name,
                 lambda: conditions.evidence(self.site, conditions.Seen.ask(self.site, self.hosts())),
-                mode=self.mode,
                 deadline=20.0,
             )
 
@@ -101,16 +95,14 @@ class MySql(Chapter):
                 place = self._place()
                 return checks.placed(self.site, place, DataHost.ask(self.hosts()))
 
-            return check(f"MySQL runs on {self._host.name}", probe, mode=self.mode, deadline=60.0)
+            return self._check(f"MySQL runs on {self._host.name}", probe)
 
     def clients_agree(self) -> CheckResult:
         """6.4.1, check: PyMySQL from here and the container's own client are let in, and see the same."""
         with self.section("6.4.1", "Clients"):
-            return check(
+            return self._check(
                 "clients here and in the container see the same databases",
                 lambda: checks.agreement(self.site, self._clients()),
-                mode=self.mode,
-                deadline=60.0,
             )
 
     def databases(self) -> Table:
@@ -343,7 +335,7 @@ class MySql(Chapter):
 
     def _why_not(self) -> list[Finding]:
         """Why no healthy task runs: by Marathon and Mesos, and by the container that ended last."""
-        names = {host.address: host.name for host in self.site.hosts}
+        names = self.site.names
         try:
             with marathon_of(self.site) as marathon:
                 app, queue = marathon.find(self.site.mysql.app), marathon.queue()

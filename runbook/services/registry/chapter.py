@@ -313,7 +313,7 @@ class RegistryChapter(Chapter):
             return told(Status.WOULD_CHANGE, summary, diff)
         others = [one for one in going if one != tag]
         more = f", and with it {', '.join(others)}, of the same digest" if others else ""
-        if within := _listing(registry, repository, digest):
+        if within := registry.indexes_of(repository, digest):
             more += f"; {', '.join(within)} lists it as an image of a platform, and is broken then"
         evidence = pd.DataFrame([(repository, one, digest) for one in going], columns=["repository", "tag", "digest"])
         question = f"{repository}:{tag} is deleted{more}; hosts that have pulled it keep it"
@@ -344,19 +344,6 @@ class RegistryChapter(Chapter):
             f"{backup}{trust.DROPIN} on that host, where they exist; then systemctl daemon-reload, and restart docker",
             result=error.result,
         ) from error
-
-
-def _listing(registry: Registry, repository: str, digest: str) -> list[str]:
-    """The tags whose index lists an image: the registry deletes that without a word."""
-
-    def lists(tag: str) -> bool:
-        try:
-            return any(one.digest == digest for one in registry.manifest(repository, tag).manifests)
-        except NotFound:
-            return False
-
-    tags = registry.tags(repository)
-    return [tag for tag, found in zip(tags, registry.each(lists, tags), strict=True) if found]
 
 
 _JOURNAL = "journalctl -q -o cat --no-pager -n 12 -u docker | cut -c 1-400"

@@ -25,7 +25,7 @@ import pandas as pd
 
 from runbook import secrets
 from runbook.remote.checks import Evidence
-from runbook.remote.containers import RECREATE, Container, Image
+from runbook.remote.containers import ASK_DOCKER, RECREATE, Container, Image
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.secrets import Secret, redact
@@ -185,10 +185,6 @@ class Seen:
 
 
 _QUESTION = """\
-command -v docker >/dev/null 2>&1 || {{ echo 'silent=it is not installed'; exit 0; }}
-told=$(timeout 30 docker version 2>&1 >/dev/null) || {{
-  printf 'silent=%s\\n' "$(printf '%s\\n' "${{told:-no answer within 30 s}}" | tail -n 1)"; exit 0
-}}
 printf 'container=%s\\n' "$(docker inspect --type container -f '{{{{json .}}}}' {name} 2>/dev/null)"
 docker logs --tail {lines} {name} 2>&1 | tr '\\r' ' ' | sed 's/^/said=/'
 :
@@ -197,7 +193,7 @@ docker logs --tail {lines} {name} 2>&1 | tr '\\r' ' ' | sed 's/^/said=/'
 
 def question(name: str, lines: int) -> str:
     """The sh text that prints what Docker tells of a container, and its last lines."""
-    return _QUESTION.format(name=quote(name), lines=lines)
+    return ASK_DOCKER + _QUESTION.format(name=quote(name), lines=lines)
 
 
 def look(hosts: Hosts, name: str, lines: int = 20) -> tuple[Seen, ...]:
