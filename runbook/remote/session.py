@@ -19,7 +19,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -230,7 +230,27 @@ def _key(path: Path) -> paramiko.PKey:
         ) from error
 
 
+class _Tunnel:
+    """A channel through a gateway, as the socket of the connection to the host behind it.
+
+    paramiko takes for granted that a socket can always be closed. A channel whose gateway is gone raises there, in
+    the thread of the connection too, where nothing could catch it.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def close(self) -> None:
+        with suppress(EOFError, OSError, paramiko.SSHException):
+            self._channel.close()
+
+
 def _transport(sock: Any, **options: Any) -> paramiko.Transport:
+    if isinstance(sock, paramiko.Channel):
+        sock = _Tunnel(sock)
     # paramiko leaves Nagle's algorithm on, which costs 40 ms at each of the small packets of a handshake.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

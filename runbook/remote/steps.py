@@ -629,9 +629,13 @@ if read -r stat < "/proc/$pid/stat"; then
   set -- ${stat##*) }; echo "ticks=${20}"; echo "hertz=$(getconf CLK_TCK)"
 fi 2>/dev/null
 """
+# Both clocks at one moment: on a busy host the shell may wait between the two readings, and a process seem older.
 _PROBE_WATCHED = """\
-echo "now=$(date +%s.%N)"
-read -r up _ < /proc/uptime; echo "uptime=$up"
+for try in 1 2 3 4 5 6 7 8 9; do
+  read -r before _ < /proc/uptime; now=$(date +%s.%N); read -r up _ < /proc/uptime
+  [ "$before" != "$up" ] || break
+done
+echo "now=$now"; echo "uptime=$up"
 for f in {paths}; do
   if [ -e "$f" ]; then echo "watched=$(stat -L -c %.Y "$f") $f"; fi
 done

@@ -67,7 +67,8 @@ class LocalHost:
         if change is not None:
             frame = self.make(step, change)
             assert (frame.status, frame.err) == (0, ""), frame
-        assert self.plan(step) is None
+        left = self.plan(step)
+        assert left is None, left
         return change
 
     def leftovers(self) -> list[Path]:

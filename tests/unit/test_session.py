@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -647,4 +648,14 @@ def test_a_host_that_is_lost_behind_a_gateway_is_reached_again(behind: Fleet) ->
     session = sessions_behind(behind)[0]
     assert ask(session, "echo in").out == "in\n"
     behind["node1"].drop()
+    assert ask(session, "echo in again").out == "in again\n"
+
+
+def test_a_host_is_reached_again_when_its_gateways_connection_broke_unnoticed(behind: Fleet) -> None:
+    """The thread of a dead connection takes a moment to see it: until then whatever is sent through it fails."""
+    session = sessions_behind(behind)[0]
+    assert ask(session, "echo in").out == "in\n"
+    gateway = session._gateway
+    assert gateway is not None
+    gateway.connection(5).transport.sock.shutdown(socket.SHUT_WR)
     assert ask(session, "echo in again").out == "in again\n"
