@@ -480,6 +480,41 @@ def test_a_digest_can_be_deleted(shop: FakeRegistry, open_console: Open) -> None
     assert console.entries[-1].status == "changed"
 
 
+def test_the_record_names_a_deleted_image_that_had_no_tag(shop: FakeRegistry, open_console: Open) -> None:
+    shop.push("web/till", "1.0", "base", "till")
+    digest = shop.held["web/till"]["1.0"].digest
+    shop.held["web/till"] = {digest: shop.held["web/till"]["1.0"]}
+    shop.tags_of = lambda repository, digest: []  # type: ignore[method-assign]
+    console = open_console("plan")
+    page = shown(console)
+    search(page, f"web/till@{digest}")
+    choose(page)
+    press(page._delete_button)
+    done(console, page)
+    assert told(console, "step")[0]["diff"] == f"-{digest}: {digest}\n+{digest}: deleted\n"
+
+
+def test_with_its_last_tag_a_repository_may_go_too(
+    shop: FakeRegistry, open_console: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A storage without empty folders has none for its tags then, and the registry knows it no more (2.8.2)."""
+    delete = shop.delete
+
+    def forgets(repository: str, digest: str) -> None:
+        delete(repository, digest)
+        del shop.held[repository]
+
+    monkeypatch.setattr(shop, "delete", forgets)
+    console = open_console()
+    page = shown(console)
+    at_tag(page, "web/till", "1.0")
+    press(page._delete_button)
+    approve(console, page)
+    assert told(console, "step")[0]["status"] == "changed"
+    assert "0 tags" in page._shelf_heading.value
+    assert page._trouble.value == ""
+
+
 def test_a_refused_gate_is_recorded_and_nothing_is_done(shop: FakeRegistry, open_console: Open) -> None:
     console, page = asked_to_delete(open_console, "1.1")
     until(lambda: page._question is not None)

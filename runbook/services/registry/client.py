@@ -41,6 +41,7 @@ from runbook.errors import (
     NotFound,
     NotReady,
     RegistryTooOld,
+    RepositoryUnknown,
     RequestMalformed,
     ServiceError,
     UnexpectedAnswer,
@@ -248,7 +249,7 @@ class Registry:
     def tags_of(self, repository: str, digest: str) -> list[str]:
         """The tags that name a digest: those that go with it where it is deleted."""
         digest_name(digest)
-        tags = self.tags(repository)
+        tags = self._tags_if_any(repository)
         digests = self.each(lambda tag: self._digest_if_any(repository, tag), tags)
         return [tag for tag, found in zip(tags, digests, strict=True) if found == digest]
 
@@ -260,7 +261,7 @@ class Registry:
             manifest = self._known_if_any(repository, tag)
             return manifest is not None and any(listed.digest == digest for listed in manifest.manifests)
 
-        tags = self.tags(repository)
+        tags = self._tags_if_any(repository)
         return [tag for tag, listed in zip(tags, self.each(lists, tags), strict=True) if listed]
 
     def members(self, manifest: Manifest) -> tuple[Manifest, ...]:
@@ -509,6 +510,12 @@ class Registry:
                 if len(read) > _LARGEST_CONFIG:
                     raise ValueError(f"it has more than the {manifest.config.size} bytes that it should have")
         return ImageConfig.parse(bytes(read))
+
+    def _tags_if_any(self, repository: str) -> list[str]:
+        try:
+            return self.tags(repository)
+        except RepositoryUnknown:
+            return []  # it has manifests without a tag at most
 
     def _digest_if_any(self, repository: str, reference: str) -> str | None:
         try:

@@ -84,7 +84,7 @@ class Delete:
         indexes = tuple(registry.indexes_of(self.repository, manifest.digest))
         others = [tag for tag in tags if tag != self.reference]
         costs = self._costs(others, indexes)
-        diff = before_after(dict.fromkeys(tags, (manifest.digest, "deleted")))
+        diff = before_after(dict.fromkeys(tags or (self.reference,), (manifest.digest, "deleted")))
         evidence = self._evidence(manifest, tags, indexes)
         if tools.mode is not Mode.APPLY:
             return Done(step.ends(Status.WOULD_CHANGE, costs, diff), evidence)
@@ -128,8 +128,9 @@ class Delete:
         )
 
     def _left(self, registry: Registry, manifest: Manifest, tags: tuple[str, ...]) -> list[str]:
-        present = registry.tags(self.repository)
-        left = [tag for tag in tags if tag in present]
+        left: list[str] = []
+        with suppress(NotFound):  # with its last tag a repository may go as well
+            left += [tag for tag in registry.tags(self.repository) if tag in tags]
         with suppress(NotFound):
             left.append(registry.digest(self.repository, manifest.digest))
         return left

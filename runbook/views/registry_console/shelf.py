@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from runbook.errors import RunbookError
+from runbook.errors import RepositoryUnknown, RunbookError
 from runbook.views.registry_console.index import newest_first
 from runbook.views.registry_console.workers import Throttle, Turn
 
@@ -107,7 +107,10 @@ class Reader:
 
     def read_tags(self) -> None:
         """Read which tags there are. Raises the registry's errors."""
-        tags = newest_first(self._registry.tags(self._shelf.repository))
+        try:
+            tags = newest_first(self._registry.tags(self._shelf.repository))
+        except RepositoryUnknown:  # which has manifests without a tag at most
+            tags = ()
         self._turn.go_on()
         self._shelf.tags, self._shelf.listed = tags, True
         self._changed()

@@ -169,6 +169,18 @@ def test_a_deletion_takes_all_tags_of_the_digest_and_leaves_an_emptied_repositor
         client.digest(name, "latest")
 
 
+def test_an_image_that_never_had_a_tag_is_deleted_as_any_other(client: Registry, pusher: Pusher, group: str) -> None:
+    """Its repository has no tags at all, and the registry says that it knows no such repository."""
+    name = f"{group}/by-digest"
+    pushed = pusher.image(name, None, (BASE, ONE))["digest"]
+    with pytest.raises(RepositoryUnknown):
+        client.tags(name)
+    assert client.tags_of(name, pushed) == client.indexes_of(name, pushed) == []
+    client.delete(name, pushed)
+    with pytest.raises(ManifestUnknown):
+        client.digest(name, pushed)
+
+
 def test_a_deleted_image_breaks_the_index_that_lists_it(client: Registry, pusher: Pusher, group: str) -> None:
     name = f"{group}/app"
     members = [pusher.image(name, None, (ONE,)), pusher.image(name, None, (TWO,), architecture="arm64")]
