@@ -12,7 +12,7 @@ from certificates import Authority, write
 from registry_site import ZERO, probed, site
 
 from runbook.chapter import Chapter
-from runbook.errors import GateRefused, ManifestUnknown, ParameterError
+from runbook.errors import CheckFailed, GateRefused, ManifestUnknown, ParameterError
 from runbook.events import subscribe
 from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
@@ -147,6 +147,20 @@ def test_an_index_that_lists_the_image_is_named(parameters: Path, held: Held) ->
 def test_a_gate_that_stays_shut_deletes_nothing(parameters: Path, held: Held) -> None:
     with pytest.raises(GateRefused, match="same"):
         RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "one")
+    assert held.deleted == []
+
+
+@pytest.mark.parametrize("pushed", [{"canary": DIGEST}, {"one": OTHER}, {"index": f"sha256:{'c' * 64}"}])
+def test_what_was_pushed_while_the_question_stood_is_not_deleted(
+    parameters: Path, held: Held, pushed: dict[str, str]
+) -> None:
+    chapter = RegistryChapter(parameters, mode="apply", yes=True)
+    end = subscribe(lambda event: held.held.update(pushed) if event["event"] == "gate" else None)
+    try:
+        with pytest.raises(CheckFailed, match="nothing was deleted"):
+            chapter.delete_tag("lab/userland", "one")
+    finally:
+        end()
     assert held.deleted == []
 
 

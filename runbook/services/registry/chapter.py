@@ -313,14 +313,21 @@ class RegistryChapter(Chapter):
             return told(Status.WOULD_CHANGE, summary, diff)
         others = [one for one in going if one != tag]
         more = f", and with it {', '.join(others)}, of the same digest" if others else ""
-        if within := registry.indexes_of(repository, digest):
+        within = registry.indexes_of(repository, digest)
+        if within:
             more += f"; {', '.join(within)} lists it as an image of a platform, and is broken then"
         evidence = pd.DataFrame([(repository, one, digest) for one in going], columns=["repository", "tag", "digest"])
         question = f"{repository}:{tag} is deleted{more}; hosts that have pulled it keep it"
         self.hosts().approval.ask(DELETE, question, evidence)
-        if (now := registry.digest(repository, tag)) != digest:
+        now = (
+            registry.digest(repository, tag),
+            registry.tags_of(repository, digest),
+            registry.indexes_of(repository, digest),
+        )
+        if now != (digest, going, within):
             raise CheckFailed(
-                f"{repository}:{tag} names {now} by now", "somebody pushed it: look at it, then run again"
+                f"somebody changed the tags of {repository} while the question stood: nothing was deleted",
+                "look at what is there now, then run again",
             )
         registry.delete(repository, digest)
         left = registry.tags_of(repository, digest)
