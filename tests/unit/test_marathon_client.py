@@ -258,6 +258,21 @@ def test_lists() -> None:
         assert client.find("nothing") is None
 
 
+def test_pods_that_wait_are_passed_over() -> None:
+    """From 1.4 on an item may have a `pod` in the place of its `app`; the delay is optional (queue.raml)."""
+    delay = {"timeLeftSeconds": 7, "overdue": False}
+    said = [
+        {"pod": {"id": "/web"}, "count": 1, "delay": delay},
+        {"app": {"id": "/hello"}, "count": 2, "delay": delay},
+        {"app": {"id": "/other"}, "count": 1},
+    ]
+    with marathon(answer(200, {"queue": said})) as (client, _):
+        assert [(one["app"]["id"], one["delay"]["timeLeftSeconds"]) for one in client.queue()] == [
+            ("/hello", 7),
+            ("/other", 0),
+        ]
+
+
 @pytest.mark.parametrize("body", [{}, [], {"apps": {}}, None])
 def test_json_of_something_else_is_not_marathons(body: object) -> None:
     with marathon(answer(200, body)) as (client, _):

@@ -244,6 +244,24 @@ def test_a_task_that_ends_just_after_the_deployment_is_waited_for() -> None:
     assert seen[-1] == "done: 2 of 2 running"
 
 
+def not_running(number: int, state: str) -> Json:
+    """A task that is not active, as 1.4 and later answer it: without times, ports and version (`Formats.scala`)."""
+    gone = task(number, state=state)
+    return {name: value for name, value in gone.items() if name not in ("startedAt", "stagedAt", "ports", "version")}
+
+
+def test_a_task_that_went_with_its_host_counts_as_none_of_the_instances() -> None:
+    lost = not_running(1, "TASK_UNREACHABLE")
+    (seen,) = followed(Scripted({"app": in_11(HELLO, tasks=[lost, task(2), task(3)])}))
+    assert seen == "done: 2 of 2 running"
+    found = explain(in_11(HELLO, tasks=[lost]), waiting(1))
+    assert [(one.host, one.cause) for one in found] == [
+        ("", "tasks wait to be launched"),
+        ("node1", "a task is unreachable"),
+    ]
+    assert tasks_table([lost])["state"].tolist() == ["unreachable"]
+
+
 def test_the_progress_tells_the_last_failure_since_it_began() -> None:
     def at(time: str) -> Json:
         failure = {"timestamp": time, "state": "TASK_FAILED", "message": "exit 3", "host": "a", "taskId": "b"}

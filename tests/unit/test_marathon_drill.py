@@ -88,6 +88,8 @@ class Answering(Marathon):
 
 KEPT = task(2, host="198.51.100.11")
 NEW = task(3, host="198.51.100.11")
+LOST = {"id": "hello.4", "appId": "/hello", "host": "node9", "slaveId": "S", "state": "TASK_UNREACHABLE"}
+"""As 1.4 and later list a task that went with its host (`Formats.scala`): without times, ports and version."""
 FAILURE = {"taskId": TASK["id"], "state": "TASK_FAILED", "message": "Command terminated with signal Killed"}
 
 
@@ -102,10 +104,11 @@ FAILURE = {"taskId": TASK["id"], "state": "TASK_FAILED", "message": "Command ter
         ),
         (Answering(KEPT, {**NEW, "startedAt": None}), False, "Marathon started hello.3 on node1:9003; 1 of 2 run"),
         (Answering(KEPT, NEW, failure=FAILURE), True, "Marathon started hello.3 on node1:9003; 2 of 2 run"),
+        (Answering(KEPT, NEW, LOST), True, "2 of 2 run"),
     ],
 )
 def test_an_app_has_recovered_once_as_many_run_as_before(now: Answering, holds: bool, told: str) -> None:
-    recovery = Recovery("/hello", Victim.of(APP, TASK, NAMES), 4711, (TASK, KEPT), NAMES)
+    recovery = Recovery("/hello", Victim.of(APP, TASK, NAMES), 4711, (TASK, KEPT, LOST), NAMES)
     evidence = recovery.watch(now)
     assert evidence.holds is holds
     assert evidence.text.startswith("process 4711 of hello.drill-test on node1 was killed; ")

@@ -6,10 +6,11 @@ the reason that Marathon gives. Nothing is forced unless the caller says so, and
 because Marathon's own default is to force it.
 
 What differs between versions, and is met here, in `apps` or in `tables`: the steps of a deployment are lists of
-actions in 1.1 and objects in later ones; later ones tell a task's state; from 1.7 on a standby redirects the listeners
-of events to the leader.
+actions in 1.1 and objects in later ones; later ones tell a task's state, list tasks that are lost without their times,
+ports and version, and have pods beside apps; from 1.7 on a standby redirects the listeners of events to the leader.
 
-Source: Marathon's REST API documentation of 1.0 and later; `LeaderProxyFilter.scala`, `MarathonExceptionMapper.scala`.
+Sources: Marathon's REST API documentation of 1.0 and later (`queue.raml`); `LeaderProxyFilter.scala`,
+`MarathonExceptionMapper.scala`, `Formats.scala`.
 """
 
 from __future__ import annotations
@@ -154,8 +155,12 @@ class Marathon:
         return [{**one, "steps": [_actions(step) for step in one.get("steps", ())]} for one in found]
 
     def queue(self) -> list[Json]:
-        """What waits to be launched: `app`, `count`, `delay` (`timeLeftSeconds`, `overdue`)."""
-        return self._list(self._get("/v2/queue"), "queue")
+        """The apps that wait to be launched: `app`, `count`, `delay` (`timeLeftSeconds`, `overdue`).
+
+        From 1.4 on pods wait there as well; they are passed over.
+        """
+        none = {"timeLeftSeconds": 0, "overdue": False}
+        return [{"delay": none, **one} for one in self._list(self._get("/v2/queue"), "queue") if "app" in one]
 
     def info(self) -> Json:
         """What the leader tells of itself: `version`, `frameworkId`, `leader`, and its configuration."""

@@ -137,7 +137,8 @@ def _look(marathon: Marathon, change: Change) -> tuple[Progress, App | None]:
 
 def _counted(progress: Progress, app: App) -> Progress:
     since = app.get("versionInfo", {}).get("lastConfigChangeAt", app["version"])
-    new = [task for task in app.get("tasks", ()) if _since(task["version"]) >= _since(since)]
+    tasks = [task for task in app.get("tasks", ()) if task.get("version")]  # those without are none (`task_state`)
+    new = [task for task in tasks if _since(task["version"]) >= _since(since)]
     states = [task_state(task) for task in new]
     return replace(
         progress,
@@ -145,7 +146,7 @@ def _counted(progress: Progress, app: App) -> Progress:
         running=len(states) - states.count("staging"),
         healthy=states.count("healthy") if app.get("healthChecks") else None,
         staging=states.count("staging"),
-        old=len(app.get("tasks", ())) - len(new),
+        old=len(tasks) - len(new),
     )
 
 
@@ -213,9 +214,12 @@ def explain(
                 remedy = "see that Marathon's hosts reach the task's port, and that it listens on all addresses"
                 found.append(Finding(task["host"], "a task is not known to be healthy", evidence, remedy))
             case "staging":
-                evidence = f"{task['id']}: since {task['stagedAt']}"
+                evidence = ": since ".join(filter(None, [task["id"], task.get("stagedAt")]))
                 remedy = "see whether its image is still being fetched; load it beforehand (chapter 5)"
                 found.append(Finding(task["host"], "a task is still being started", evidence, remedy))
+            case "unreachable":
+                remedy = "start its host, or wait until Marathon replaces it (unreachableStrategy of the app)"
+                found.append(Finding(task["host"], "a task is unreachable", task["id"], remedy))
     return Findings(name, tuple(found))
 
 

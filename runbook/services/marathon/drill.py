@@ -106,7 +106,8 @@ class Recovery:
         now = app["tasks"]
         crashed, host = self.victim.task, self.victim.host
         new = [task for task in now if task["id"] not in {one["id"] for one in self.before}]
-        running = [task for task in now if task_state(task) != "staging"]
+        ran = [task for task in self.before if task.get("startedAt")]
+        running = [task for task in now if task.get("startedAt")]
         gone = crashed not in {task["id"] for task in now}
         failure = app.get("lastTaskFailure") or {}
         said = [f"process {self.pid} of {crashed} on {host} was killed"]
@@ -116,8 +117,8 @@ class Recovery:
             said.append(f"it ended ({failure['state']}: {failure.get('message')})")
         if new:
             said.append("Marathon started " + ", ".join(f"{task['id']} on {self._place(task)}" for task in new))
-        said.append(f"{len(running)} of {len(self.before)} run")
-        holds = gone and bool(new) and len(running) == len(now) >= len(self.before)
+        said.append(f"{len(running)} of {len(ran)} run")
+        holds = gone and bool(new) and all(task.get("startedAt") for task in new) and len(running) >= len(ran)
         remedy = "see the queue for why it is not started: the delay after failures grows with each"
         return Evidence(holds, "; ".join(said), self.table(now), None if holds else remedy)
 

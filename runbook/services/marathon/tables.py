@@ -39,7 +39,7 @@ TASKS: Schema = {
     "task": "string",
     "host": "string",
     "ports": "string",
-    "state": "string",  # staging, running, healthy, unhealthy
+    "state": "string",  # staging, running, healthy, unhealthy; later than 1.1 others (`task_state`)
     "staged": _TIME,
     "started": _TIME,
     "version": _TIME,
@@ -174,10 +174,12 @@ def instances_table(views: Iterable[InstanceView]) -> pd.DataFrame:
 def task_state(task: Mapping[str, Any]) -> str:
     """`staging`, `running`, and where it has health checks `healthy` or `unhealthy`.
 
-    Marathon 1.1 does not tell the state itself.
+    Marathon 1.1 does not tell the state itself. Later ones do, and list tasks that are no instances any more, or not
+    yet, without their times: of these it is what they tell (`unreachable`, …).
     """
     if not task.get("startedAt"):
-        return "staging"
+        told = "" if task.get("stagedAt") else str(task.get("state", ""))
+        return told.removeprefix("TASK_").lower() or "staging"
     results = [result for result in task.get("healthCheckResults") or () if result]
     if not results:
         return "running"
