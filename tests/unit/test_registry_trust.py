@@ -147,6 +147,27 @@ def test_flags_of_a_command_line() -> None:
     assert insecure(["dockerd", "--insecure-registry"]) == ()
 
 
+@pytest.mark.parametrize(
+    ("live", "settings", "command", "restored"),
+    [
+        (True, None, "dockerd", True),
+        (False, '{"live-restore": true}', "dockerd", False),  # the file is newer than the daemon
+        (None, '{"live-restore": true}', "dockerd", True),  # 1.12 does not tell
+        (None, None, "dockerd --live-restore", True),
+        (None, None, "dockerd", False),
+    ],
+)
+def test_whether_containers_outlive_a_restart_is_the_daemon_s_to_say(
+    live: bool | None, settings: str | None, command: str, restored: bool
+) -> None:
+    output = probed(settings=settings, command=command, live=bool(live), containers=("/app no centos:7",))
+    if live is None:
+        output = replace(output, stdout=output.stdout.replace("live=false", "live="))
+    found = Trust.read(output)
+    assert found.live_restore is restored
+    assert bool(found.stopped) is not restored
+
+
 # insecure: the place
 
 
@@ -246,6 +267,15 @@ def test_a_plan_foresees_the_package() -> None:
     labels = [step.label for step in trust.steps(site(), Trust(), Mode.PLAN)]
     assert labels[0] == "package docker-engine"
     assert labels[-1] == "service docker"
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_host_that_did_not_tell_is_left_untouched(mode: Mode) -> None:
+    """Its unit may have the flag, and containers may run: what is written blindly could keep Docker from starting."""
+    (step,) = trust.steps(site(), Trust(problem="node2: no answer within 60 s"), mode)
+    assert step.label == "service docker"
+    with pytest.raises(StepFailed, match="node2: no answer within 60 s"):
+        step.plan("")
 
 
 # tls

@@ -126,7 +126,7 @@ class Trust:
             told=_told(found.get("registries", "")),
             arguments=insecure(arguments),
             ca=found.get("ca", ""),
-            live_restore=found.get("live") == "true" or "--live-restore" in arguments or settings.get(LIVE) is True,
+            live_restore=_live_restore(found.get("live", ""), arguments, settings),
             containers=tuple(_running(line) for line in values(output.stdout, "container")),
         )
 
@@ -295,11 +295,14 @@ exit 0
 def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Step]:
     """What makes a host's Docker trust the site's registry, from what was found there; `ca` is the site's, for tls.
 
-    A plan begins with Docker's package, so that it can say what follows where there is none yet.
+    A plan begins with Docker's package, so that it can say what follows where there is none yet. A host of which
+    nothing could be found out is left untouched, and fails.
     """
     address = site.registry_address
     if address is None:
         return ()
+    if trust.problem:
+        return (docker(site, address, trust),)
     foreseen = (engine.install(site),) if mode is Mode.PLAN else ()
     if site.registry.security == "tls":
         own = (*certificate(address, ca), *insecurely(address, trust, wanted=False))
@@ -421,6 +424,11 @@ class Docker(Service):
 
     def _refuse(self) -> None:
         trust = self.trust
+        if trust.problem:
+            raise StepFailed(
+                f"whom Docker trusts here was not found out: {trust.problem}",
+                "see that the host and its Docker answer, then run again: nothing was touched",
+            )
         if trust.settings_file != SETTINGS:
             raise StepFailed(
                 f"Docker reads {trust.settings_file} in the place of {SETTINGS}",
@@ -538,6 +546,12 @@ def _told(text: str) -> tuple[str, ...] | None:
         return None
     single = [name for name, one in (config.get("IndexConfigs") or {}).items() if one.get("Secure") is False]
     return (*single, *(config.get("InsecureRegistryCIDRs") or ()))
+
+
+def _live_restore(told: str, arguments: Sequence[str], settings: Mapping[str, Any]) -> bool:
+    """Whether containers outlive the daemon: by its own word, for the file may be newer than what it read; where it
+    does not tell (before 1.13), by its command line and its file."""
+    return told == "true" if told else "--live-restore" in arguments or settings.get(LIVE) is True
 
 
 def _running(line: str) -> Running:
