@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, NoReturn
 
 import pandas as pd
@@ -12,14 +13,16 @@ from IPython.display import display
 
 from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed
+from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
-from runbook.remote.modes import Mode
-from runbook.remote.results import ApplyResult
+from runbook.remote.modes import Mode, Status
+from runbook.remote.results import ApplyResult, StepResult
 from runbook.services.docker import diagnose, engine, images, ps
 from runbook.services.findings import Findings
-from runbook.services.marathon.apps import App, app_of
-from runbook.services.marathon.deploy import deploy, tasks_of
+from runbook.services.marathon.apps import App, app_id, app_of
+from runbook.services.marathon.deploy import HOST, deploy, tasks_of
+from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos import forecast, slaves
 from runbook.services.mesos.steps import SLAVE
 from runbook.views.tables import Table
@@ -31,15 +34,30 @@ UPLOAD_DEADLINE = 3600.0
 TIME = re.compile(r"^\d\d:\d\d:\d\d$", re.MULTILINE)
 """A line as the document's container prints them: `date -u +%T`."""
 
+NO_MARATHON = "no host has the role marathon, so that nothing starts the app"
+
 
 class DockerHosts(Chapter):
-    """Chapter 5: the Docker hosts of a site."""
+    """Chapter 5: the Docker hosts of a site. Without a Marathon its app is skipped, visibly.
+
+    Raises AppInvalid, before any host is touched, where the parameters' `apps` lack the document's.
+    """
 
     number = "5"
     title = "Docker"
 
     APP: ClassVar = "centos-marathon"
     """The document's app (5.3)."""
+
+    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
+        super().__init__(site_file, mode, yes)
+        self._app: App = {}
+        if self._has_marathon:
+            try:
+                self._app = app_of(self.site, self.APP)
+            except Exception:
+                self.close()
+                raise
 
     @property
     def members(self) -> Hosts:
@@ -127,6 +145,10 @@ class DockerHosts(Chapter):
     def run(self) -> ApplyResult:
         """5.3: the document's app, put to Marathon and followed until its instances run. Raises ApplyFailed."""
         with self.section("5.3", "Run it through Marathon"):
+            if not self._has_marathon:
+                skipped = StepResult(HOST, f"app {app_id(self.APP)}", Status.SKIPPED, NO_MARATHON)
+                emit(event="step", **skipped.row())
+                return ApplyResult(skipped.step, self.mode, (skipped,))
             try:
                 return self._applied(lambda: deploy(self.site, self._app, mode=self.mode))
             except ApplyFailed as error:
@@ -161,11 +183,11 @@ class DockerHosts(Chapter):
     # the parts
 
     @property
-    def _app(self) -> App:
-        return app_of(self.site, self.APP)
+    def _has_marathon(self) -> bool:
+        return bool(self.site.having("marathon"))
 
     def _tasks(self) -> pd.DataFrame:
-        return tasks_of(self.site, self.APP, mode=self.mode)
+        return tasks_of(self.site, self.APP, mode=self.mode) if self._has_marathon else tasks_table([])
 
     def _of_app(self, tasks: pd.DataFrame | None = None) -> pd.DataFrame:
         """The containers of the app's tasks."""
@@ -174,6 +196,8 @@ class DockerHosts(Chapter):
         return found[found["task"].isin(names)]
 
     def _contained(self) -> Evidence:
+        if not self._has_marathon:
+            return Evidence(True, NO_MARATHON)
         wanted, tasks = int(self._app.get("instances", 1)), self._tasks()
         of_app = self._of_app(tasks)
         there = set(zip(of_app["host"], of_app["task"], strict=True))
@@ -186,9 +210,12 @@ class DockerHosts(Chapter):
         text = f"{up} of {wanted} run in containers, on {plural(tasks['host'].nunique(), 'host')}"
         if unseen := [f"{task} on {host}" for task, host, _, mark in rows if mark != "✓"]:
             text += f"; no container is seen of {', '.join(unseen)}"
-        return Evidence(up == wanted == len(rows), text, table, "run the cell above again, or see the findings below")
+        remedy = "run the cell above again, or see the findings below"
+        return Evidence(up == wanted == len(rows), text, table, remedy, tried=bool(rows))
 
     def _printed(self) -> Evidence:
+        if not self._has_marathon:
+            return Evidence(True, NO_MARATHON)
         lines = ps.last_lines(self.members, self._of_app())
         mute = lines[~lines["last lines"].map(lambda text: bool(TIME.search(text)))]
         wanted = int(self._app.get("instances", 1))
@@ -197,7 +224,7 @@ class DockerHosts(Chapter):
             text = (
                 f"no time in the log of {', '.join(silent)}" if silent else f"{len(lines)} of {wanted} containers run"
             )
-            return Evidence(False, text, lines, "read the whole log: docker logs ID")
+            return Evidence(False, text, lines, "read the whole log: docker logs ID", tried=not lines.empty)
         return Evidence(True, f"so do {plural(len(lines), 'container')}", lines)
 
     def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:

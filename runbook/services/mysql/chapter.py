@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
@@ -28,7 +29,7 @@ from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.checks import masters_of
 from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql import checks, conditions, diagnosis, proof
-from runbook.services.mysql.app import data_host, mysql_app, preparation
+from runbook.services.mysql.app import check_parameters, data_host, mysql_app, preparation
 from runbook.services.mysql.checks import SYSTEM, Client, Placement
 from runbook.services.mysql.client import Account, Catalog, Session, exec_script, read_catalog
 from runbook.services.mysql.host import Container, DataHost
@@ -43,10 +44,21 @@ COMES_BACK = 180.0
 
 
 class MySql(Chapter):
-    """Chapter 6: MySQL on the host that holds its data."""
+    """Chapter 6: MySQL on the host that holds its data.
+
+    Raises ParameterError, before any host is touched, where no Marathon, no slave or no image of MySQL is declared.
+    """
 
     number = "6"
     title = "MySQL on Docker"
+
+    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
+        super().__init__(site_file, mode, yes)
+        try:
+            check_parameters(self.site)
+        except Exception:
+            self.close()
+            raise
 
     def prepare(self) -> ApplyResult:
         """6.1: the image, the data's folder and the passwords on the data's host. Raises ApplyFailed, SecretError."""

@@ -1,0 +1,67 @@
+"""Chapter 5 without hosts: what is refused when it opens, and what a site without a Marathon is spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook.chapter import Chapter
+from runbook.errors import AppInvalid
+from runbook.remote.checks import CheckResult
+from runbook.remote.hosts import Hosts, Output
+from runbook.remote.modes import Status, Verdict
+from runbook.services.docker import DockerHosts
+
+ALONE = "name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [docker]}\n"
+EVERYTHING = """\
+name: test
+hosts:
+  - {name: node1, address: 127.0.0.1, roles: [zookeeper, mesos_master, mesos_slave, marathon, docker]}
+zookeeper: {allow_even: true, client_port: 1}
+mesos: {master: {allow_even: true, port: 2}, slave: {ports: '[3-4]'}}
+open_ports: 1-65535
+marathon: {http_port: 5}
+"""
+
+
+@pytest.fixture
+def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A parameter file; records go below the test's folder. No host runs a container."""
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    monkeypatch.setattr(Hosts, "run", lambda self, *_, **__: {host.name: Output("", "", 0) for host in self})
+    yield tmp_path / "site.yml"
+    if Chapter._open is not None:
+        Chapter._open.close()
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply", "verify"])
+def test_a_site_without_a_marathon_is_told_that_nothing_starts_the_app(parameters: Path, mode: str) -> None:
+    parameters.write_text(ALONE + "apps: {}\n")
+    chapter = DockerHosts(parameters, mode=mode)
+    (app,) = chapter.run()
+    assert (app.step, app.status) == ("app /centos-marathon", Status.SKIPPED)
+    assert "no host has the role marathon" in app.summary
+    for result in (chapter.running(), chapter.times()):
+        assert isinstance(result, CheckResult)
+        assert result.holds
+        assert "no host has the role marathon" in result.evidence.text
+    assert len(chapter.ps().frame) == len(chapter.logs().frame) == 0
+    assert chapter.finish().outcome == "ok"
+
+
+def test_parameters_without_the_app_are_refused_when_the_chapter_opens(parameters: Path) -> None:
+    parameters.write_text(EVERYTHING + "apps: {shop: {cmd: serve}}\n")
+    with pytest.raises(AppInvalid, match=r"site\.yml declares no app centos-marathon\n.*its apps: shop; add it"):
+        DockerHosts(parameters, mode="apply")
+    assert Chapter._open is None
+
+
+def test_a_plan_before_anything_runs_tries_no_claim_about_containers(parameters: Path) -> None:
+    """Nobody listens at port 5."""
+    parameters.write_text(EVERYTHING)
+    chapter = DockerHosts(parameters)
+    assert [result.verdict for result in (chapter.running(), chapter.times())] == [Verdict.NOT_TRIED] * 2

@@ -1,0 +1,58 @@
+"""Chapter 6 without hosts: what is refused when it opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook.chapter import Chapter
+from runbook.errors import ParameterError
+from runbook.services.mysql import MySql
+
+IMAGE = f'images: {{mysql: {{tag: "mysql:5.7.13", file: mysql.tar, sha256: "{"0" * 64}"}}}}\n'
+
+
+@pytest.fixture
+def parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A parameter file; records go below the test's folder."""
+    (tmp_path / "outputs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    yield tmp_path / "site.yml"
+    if Chapter._open is not None:
+        Chapter._open.close()
+
+
+def text(*roles: str) -> str:
+    return (
+        "name: test\nzookeeper: {allow_even: true}\nmesos: {master: {allow_even: true}}\n"
+        f"hosts: [{{name: node1, address: 198.51.100.11, roles: [{', '.join(roles)}]}}]\n"
+    )
+
+
+MEMBER = ("zookeeper", "mesos_master", "docker")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (text("docker") + IMAGE, ["MySQL needs a marathon", "MySQL needs a mesos_slave"]),
+        (text(*MEMBER, "mesos_slave") + IMAGE, ["MySQL needs a marathon"]),
+        (text(*MEMBER, "mesos_slave", "marathon"), ["no mysql is declared under images"]),
+    ],
+)
+def test_what_mysql_cannot_do_without_is_told_when_the_chapter_opens(
+    parameters: Path, content: str, told: list[str]
+) -> None:
+    parameters.write_text(content)
+    with pytest.raises(ParameterError) as refused:
+        MySql(parameters, mode="apply")
+    assert [problem.message for problem in refused.value.problems] == told
+    assert Chapter._open is None
+
+
+def test_the_roles_and_an_image_suffice(parameters: Path) -> None:
+    parameters.write_text(text(*MEMBER, "mesos_slave", "marathon") + IMAGE)
+    assert len(MySql(parameters).definition().frame) > 5
