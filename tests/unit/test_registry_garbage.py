@@ -6,12 +6,16 @@ What 2.8.2 prints is recorded (tests/payloads/registry-2.8.2); 2.4's line of cou
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from registry_site import site
 
-from runbook.errors import HostUnreachable, StepFailed
+from runbook.errors import GateRefused, HostUnreachable, StepFailed
+from runbook.remote.gates import Approval
 from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
 from runbook.services.registry import garbage
@@ -129,6 +133,16 @@ def test_the_collection_names_what_it_removes_and_is_done_once(said: str) -> Non
     assert "--delete-untagged /etc/docker/registry/config.yml" in Collection("registry", untagged=True).script(change)
 
 
+@pytest.mark.parametrize(("said", "more"), [(OLD, B), (NEW, C)])
+def test_what_was_not_at_the_gate_is_not_collected(said: str, more: str) -> None:
+    """Somebody deleted a tag, or pushed an index of images without tags, while the question stood."""
+    state = "\n".join(line for line in said.splitlines() if " eligible " in line)
+    digests = frozenset(f"sha256:{one}" for one in (A, B, C))
+    assert Collection("registry", approved=digests).plan(state) is not None
+    with pytest.raises(StepFailed, match=f"sha256:{more} became garbage since the gate was asked: nothing was coll"):
+        Collection("registry", approved=digests - {f"sha256:{more}"}).plan(state)
+
+
 @pytest.mark.parametrize(("listed", "refused"), [(C, True), (A, False)])
 def test_images_that_an_index_lists_are_no_garbage(monkeypatch: pytest.MonkeyPatch, listed: str, refused: bool) -> None:
     index = Manifest("app", DOCKER_LIST, f"sha256:{B}", b"", manifests=(Descriptor("", f"sha256:{listed}", 1),))
@@ -204,6 +218,69 @@ def test_without_apply_it_is_only_told_and_garbage_is_no_drift(
     (row,) = garbage.collect(hosts).results  # type: ignore[arg-type]
     assert (row.host, row.status, row.summary) == ("node1", status, summary)
     assert hosts.applied == []
+
+
+INSPECTED: dict[str, Any] = {
+    "Id": "c0ffee",
+    "Name": "/registry",
+    "Image": "sha256:1",
+    "Config": {
+        "Image": "registry:2.3.0",
+        "Env": ["REGISTRY_STORAGE_DELETE_ENABLED=true"],
+        "Cmd": ["/etc/docker/registry/config.yml"],
+    },
+    "HostConfig": {
+        "RestartPolicy": {"Name": "always"},
+        "PortBindings": {"5000/tcp": [{"HostPort": "8600"}]},
+        "Binds": ["/opt/registry:/var/lib/registry"],
+    },
+    "State": {"Running": True},
+}
+
+
+class Collecting(Registry):
+    """Stands for it in apply mode: its container is bound to this folder."""
+
+    mode = Mode.APPLY
+
+    def __init__(self, yes: bool, bound: str = "/opt/registry") -> None:
+        super().__init__()
+        self.approval = Approval(yes)
+        self.inspected = {
+            **INSPECTED,
+            "HostConfig": {**INSPECTED["HostConfig"], "Binds": [f"{bound}:/var/lib/registry"]},
+        }
+
+    def having(self, role: str) -> Registry:
+        return self
+
+    def run(self, script: str) -> dict[str, Output]:
+        state = f'image=sha256:1 ["/etc/docker/registry/config.yml"]\ncontainer={json.dumps(self.inspected)}\n'
+        return {"node1": Output(state, "", 0)}
+
+
+@pytest.mark.parametrize(("bound", "differs"), [("/opt/registry", False), ("/srv/registry", True)])
+def test_no_other_container_is_made_under_the_name_of_a_collection(
+    monkeypatch: pytest.MonkeyPatch, bound: str, differs: bool
+) -> None:
+    """It is made anew twice: one that differs from the parameters would become theirs, past 7.3's gate."""
+    hosts = Collecting(yes=False, bound=bound)
+    found = read("node1", printed(OLD, found=FOUND), "registry", False)
+    monkeypatch.setattr(garbage, "dry_run", lambda *_, **__: found)
+    refusal, said = (StepFailed, "run 7.3 first") if differs else (GateRefused, "collect-garbage")
+    with pytest.raises(refusal, match=said):
+        garbage.collect(hosts)  # type: ignore[arg-type]
+    assert hosts.applied == []
+
+
+def test_an_index_that_was_pushed_while_the_question_stood_keeps_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = read("node1", printed(NEW, found=FOUND), "registry", True)
+    monkeypatch.setattr(garbage, "dry_run", lambda *_, **__: found)
+    monkeypatch.setattr(garbage, "_sparing", lambda _, found: replace(found, refused="it would delete the images"))
+    hosts = Collecting(yes=True)
+    with pytest.raises(StepFailed, match="it would delete the images"):
+        garbage.collect(hosts, untagged=True)  # type: ignore[arg-type]
+    assert hosts.applied == ["container registry (read-only)", "container registry (writable)"]
 
 
 def test_the_dry_run_s_question_holds_no_folder_unquoted(tmp_path: Path) -> None:

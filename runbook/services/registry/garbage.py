@@ -257,8 +257,9 @@ def collect(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
     """Collect the garbage: the registry read-only, collected, writable again, and an image pulled from it.
 
     In plan and verify mode only what would be freed is told. Asks at the gate `collect-garbage` with the blobs that
-    would go. Raises StepFailed for a registry that cannot collect, GateRefused, and ApplyFailed where a step failed:
-    the registry is writable again then, or the message says that it is not.
+    would go, and collects nothing besides them. Raises StepFailed for a registry that cannot collect, or whose
+    container is not as 7.3 wants it, GateRefused, and ApplyFailed where a step failed: the registry is writable again
+    then, or the message says that it is not.
     """
     members = hosts.having("registry")
     garbage = dry_run(members, untagged=untagged)
@@ -271,6 +272,7 @@ def collect(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
         return step.result(hosts.mode, Status.OK, str(garbage))
     if hosts.mode is Mode.PLAN:
         return step.result(hosts.mode, Status.WOULD_CHANGE, f"free {size(garbage.bytes)}", garbage)
+    _demand_wanted(members)
     hosts.approval.ask(
         COLLECT,
         f"{garbage} on {garbage.host}. The registry is read-only meanwhile, and its container is made anew before and "
@@ -278,12 +280,27 @@ def collect(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
         garbage.table.frame,
     )
     parts: list[ApplyResult] = []
+    approved = frozenset((*garbage.manifests, *(item.digest for item in garbage.items)))
     with _read_only(members, parts):
-        parts.append(
-            members.apply([Collection(hosts.site.registry.container, untagged)], name="collect", deadline=DEADLINE)
-        )
+        if garbage.manifests and (now := _sparing(hosts.site, garbage)).refused:  # an index was pushed meanwhile
+            raise StepFailed(now.refused, now.remedy)
+        collection = Collection(hosts.site.registry.container, untagged, approved)
+        parts.append(members.apply([collection], name="collect", deadline=DEADLINE))
     check("an image can be pulled", lambda: transfer.pulled(hosts), mode=hosts.mode, deadline=30)
     return ApplyResult("garbage collected", hosts.mode, tuple(one for part in parts for one in part))
+
+
+def _demand_wanted(registry: Hosts) -> None:
+    """Raise StepFailed where the container is not as 7.3 wants it: made anew, it would become that without a gate."""
+    step = container(registry.site)
+    for host, output in registry.run(step.probe()).items():
+        if output.error is not None:
+            raise output.error
+        if change := step.plan(output.stdout):
+            raise StepFailed(
+                f"{step.label} on {host} is not as the parameters want it:\n{change.diff.rstrip()}",
+                "run 7.3 first: its gate says what that costs",
+            )
 
 
 @contextmanager
@@ -310,6 +327,8 @@ class Collection(Step):
 
     container: str
     untagged: bool = False
+    approved: frozenset[str] | None = field(default=None, repr=False)
+    """The digests that may go: what became garbage since they were shown is refused. None: any."""
 
     @property
     def label(self) -> str:
@@ -326,6 +345,12 @@ class Collection(Step):
         blobs, manifests = BLOB.findall(state), MANIFEST.findall(state)
         if not blobs and not manifests:
             return None
+        if self.approved is not None and (more := {*manifests, *blobs} - self.approved):
+            others = f" and {len(more) - 1:,} more" if len(more) > 1 else ""
+            raise StepFailed(
+                f"{min(more)}{others} became garbage since the gate was asked: nothing was collected",
+                "somebody deleted a tag meanwhile, or a push was cut off: look again, then decide again",
+            )
         lines = [f"-manifest {digest}\n" for digest in manifests] + [f"-blob {digest}\n" for digest in blobs]
         return Change(f"remove {plural(len(blobs), 'blob')}", "".join(lines))
 
