@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from docker_payloads import RECORDED, archive
+from local_host import PRESENT, LocalHost
 from mesos_site import site as mesos_site
 
 from runbook.errors import HostUnreachable, StepFailed
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.shell import Piece
 from runbook.services.docker import RESTART, engine, images, ps
 from runbook.services.docker.diagnose import KNOWN, findings, question
 from runbook.services.marathon.tables import TASKS
@@ -91,6 +93,24 @@ def test_a_restart_of_the_service_is_gated_where_containers_run() -> None:
     stopped = step.plan(SERVICE.replace("=active", "=inactive").replace("=enabled", "=disabled"))
     assert stopped is not None
     assert (stopped.summary, stopped.gate) == ("enable, start", None)
+
+
+@pytest.mark.parametrize("shell", PRESENT)
+@pytest.mark.parametrize("running", [True, False])
+def test_a_docker_that_runs_and_does_not_answer_may_have_containers(tmp_path: Path, shell: str, running: bool) -> None:
+    """The question runs for real, with a client that gets no answer, as of a daemon that hangs."""
+    programs = {"docker": "exit 124", "systemctl": f"exit {0 if running else 3}"}
+    (tmp_path / "bin").mkdir()
+    for name, does in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    host = LocalHost(shell, tmp_path / "state", environment={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    said = host.run(Piece("ask", engine._RUNNING))["ask"].out
+    step = engine.DockerPackage("docker-engine", "1.11.2-1.el7.centos")
+    change = step.plan(f"installed=1.11.1-1.el7.centos\n{said}")
+    assert change is not None
+    assert change.gate == (RESTART if running else None)
+    assert ("ends every container of the host; which ones, its Docker does not tell" in change.consequence) == running
 
 
 def test_a_service_older_than_its_package_is_restarted() -> None:
@@ -231,6 +251,25 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
     assert states["node1", "<none>:<none>"] == "– without a tag"
     assert states["node1", "dockerpart/tiny:1"] == "– not of the parameters"
     assert states["node2", ""] == "not installed"
+
+
+@pytest.mark.parametrize("shell", PRESENT)
+def test_images_are_not_missing_where_docker_does_not_answer(tmp_path: Path, shell: str) -> None:
+    """The question runs for real, with a client that says what a real one does without its daemon."""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(
+        "#!/bin/sh\necho 'Cannot connect to the Docker daemon at unix:///var/run/docker.sock.' >&2; exit 1\n"
+    )
+    docker.chmod(0o755)
+    host = LocalHost(shell, tmp_path / "state", environment={"PATH": f"{docker.parent}:/usr/bin:/bin"})
+    frame = host.run(Piece("ask", images._IMAGES))["ask"]
+    described = images_site(tmp_path)
+    rows = list(images._rows(described, described.hosts[0], Output(frame.out, frame.err, frame.status)))
+    told = "✗ Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
+    assert rows == [("node1", "", told, "", "", "")]
+    lost = Output(error=HostUnreachable("node1 is down"))
+    assert [row[2] for row in images._rows(described, described.hosts[0], lost)] == ["✗ node1 is down"]
 
 
 # what runs

@@ -56,8 +56,9 @@ def table(site: Site, hosts: Hosts) -> Table:
 _IMAGES = (
     DEMAND
     + """\
-timeout 60 docker images --no-trunc --digests --format \
-  '{{.Repository}}:{{.Tag}}\\t{{.ID}}\\t{{.Digest}}\\t{{.Size}}\\t{{.CreatedSince}}' | sort | sed 's/^/image=/'
+shown=$(timeout 60 docker images --no-trunc --digests --format \
+  '{{.Repository}}:{{.Tag}}\\t{{.ID}}\\t{{.Digest}}\\t{{.Size}}\\t{{.CreatedSince}}') || exit 1
+printf '%s\\n' "$shown" | sort | sed -n 's/^./image=&/p'
 """
 )
 
@@ -67,6 +68,7 @@ def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[st
     found = [line.split("\t") for line in values(output.stdout, "image")]
     if not output.ok:
         yield host.name, "", unanswered(output), "", "", ""
+        return
     seen = set()
     for tag, image_id, digest, size, made in found:
         if (tag, image_id) not in seen:  # an image has a line for each of its digests
