@@ -34,20 +34,30 @@ RESTART = "restart-docker"
 
 _RUNNING = """\
 if command -v docker >/dev/null 2>&1; then
-  timeout 30 docker ps --format '{{.Names}} ({{.Image}})' 2>/dev/null | sed 's/^/container=/'
-  timeout 30 docker info 2>/dev/null | sed -n 's/^ *Live Restore Enabled: /live_restore=/p'
+  if shown=$(timeout 30 docker ps --format '{{.Names}} ({{.Image}})' 2>/dev/null); then
+    printf '%s\\n' "$shown" | sed -n 's/^./container=&/p'
+    timeout 30 docker info 2>/dev/null | sed -n 's/^ *Live Restore Enabled: /live_restore=/p'
+  elif systemctl is-active --quiet docker; then
+    echo silent=yes
+  fi
 fi
 """
 
 
 def _gated(change: Change, state: str, what: str) -> Change:
-    """The change behind the gate where containers run, which it tells; else free."""
-    running = values(state, "container")
-    if not running:
+    """The change behind the gate where containers run, which it tells, or may run; else free."""
+    if not _busy(state):
         return replace(change, gate=None, consequence="")
-    return replace(
-        change, gate=RESTART, consequence=f"{what} {plural(len(running), 'container')}: {', '.join(sorted(running))}"
-    )
+    running = values(state, "container")
+    ended = f"{plural(len(running), 'container')}: {', '.join(sorted(running))}"
+    if not running:
+        ended = "every container of the host; which ones, its Docker does not tell: it runs, and does not answer"
+    return replace(change, gate=RESTART, consequence=f"{what} {ended}")
+
+
+def _busy(state: str) -> bool:
+    """Whether containers run by what `_RUNNING` printed, or may run, as Docker runs and does not tell."""
+    return bool(values(state, "container") or values(state, "silent"))
 
 
 # 5.1 and 5.2: the package and the service
@@ -110,7 +120,7 @@ def restart_gently(
     steps = (steps,) if isinstance(steps, Step) else tuple(steps)
     if hosts.mode is not Mode.APPLY:
         return hosts.apply(steps, name, deadline)
-    busy = {host for host, output in hosts.run(_RUNNING).items() if values(output.stdout, "container")}
+    busy = {host for host, output in hosts.run(_RUNNING, deadline=90.0).items() if _busy(output.stdout)}
     results: list[StepResult] = []
     if idle := hosts.only(*(host.name for host in hosts if host.name not in busy)):
         results += idle.apply(steps, name, deadline)
