@@ -79,6 +79,9 @@ class FakeRegistry:
         page = names[begin : begin + size]
         return page, page[-1] if begin + size < len(names) else None
 
+    def repositories(self) -> list[str]:
+        return sorted(self.held)
+
     def tags(self, repository: str) -> list[str]:
         self._count("tags")
         return sorted(self._tags(repository))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from certificates import Authority, write
+from fake_registry import FakeRegistry
 from registry_site import ZERO, probed, site
 
 from runbook.chapter import Chapter
@@ -19,7 +20,7 @@ from runbook.remote.modes import Mode, Status
 from runbook.services.registry import transfer
 from runbook.services.registry.chapter import RegistryChapter, _readable
 from runbook.services.registry.client import Registry
-from runbook.services.registry.manifests import Descriptor, Manifest
+from runbook.services.registry.manifests import Descriptor, ImageConfig, Manifest
 from runbook.services.registry.returned import Before, Tasks
 from runbook.services.registry.trust import Running, Trust
 
@@ -204,6 +205,64 @@ def test_the_userland_makes_the_round_trip_or_else_the_smallest_archive(tmp_path
     assert transfer.subject(site(images=more, folder=tmp_path)) == "small:1"
     more += f'  userland: {{tag: "lab/userland:1", file: big.tar, sha256: "{ZERO}"}}\n'
     assert transfer.subject(site(images=more, folder=tmp_path)) == "lab/userland:1"
+
+
+# an image for the pull after a collection
+
+
+def chosen(registry: FakeRegistry) -> str | None:
+    found = transfer._smallest(registry)  # type: ignore[arg-type]
+    return found and f"{found[0].repository}:{found[1]}"
+
+
+def test_the_smallest_image_is_pulled_wherever_it_is_behind_emptied_repositories() -> None:
+    registry = FakeRegistry(f"a/emptied-{number}" for number in range(50))
+    assert chosen(registry) is None
+    registry.push("b/big", "1", "a layer of much content")
+    registry.push("b/small", "1", "layer")
+    registry.push_index("b/small", "0", "1")
+    registry.push("c/small", "1", "layer", "and another")
+    registry.push("d/small", "1", "layer")
+    assert chosen(registry) == "d/small:1"  # neither the index, nor the image that stands behind it
+
+
+def test_what_is_no_image_is_not_pulled(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = FakeRegistry()
+    registry.push("a/chart", "1", "")
+    monkeypatch.setattr(registry, "image", lambda *_: ImageConfig())
+    assert chosen(registry) is None
+
+
+def test_where_every_image_is_lost_that_is_told_and_not_an_empty_registry() -> None:
+    registry = FakeRegistry()
+    for name in ("a", "b"):
+        registry.push(name, "1", "layer")
+
+    def lost(question: str) -> None:
+        if question == "manifest":
+            raise ManifestUnknown("MANIFEST_UNKNOWN: manifest unknown")
+
+    registry.before = lost
+    with pytest.raises(ManifestUnknown):
+        chosen(registry)
+
+
+def test_an_image_that_is_not_whole_on_the_disk_is_not_vouched_for_by_a_pull(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hosts:
+        site = site()
+
+    class Entered(FakeRegistry):
+        def __enter__(self) -> Entered:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    registry = Entered()
+    registry.push("a", "1", "layer")
+    monkeypatch.setattr(Registry, "of", lambda _: registry)
+    monkeypatch.setattr(transfer, "on_disk", lambda *_: [(("on disk", "node1", "✗ damaged: abc"), False)])
+    found = transfer.pulled(Hosts())  # type: ignore[arg-type]
+    assert (found.holds, found.text) == (False, "a:1: ✗ damaged: abc")
 
 
 # what a restart ended

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from runbook.errors import NotFound, ServiceError
+from runbook.errors import NotFound, RepositoryUnknown, ServiceError
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.modes import Mode
@@ -250,7 +250,8 @@ def _taken(here: Hosts, tag: str, name: str, repository: str, version: str) -> s
 
 
 def pulled(hosts: Hosts) -> Evidence:
-    """Whether an image that the registry has can be pulled, on a Docker host other than the registry's if there is one.
+    """Whether an image that the registry has is whole on its disk and can be pulled, on a Docker host other than the
+    registry's if there is one. (A host that has its layers already asks for none of them: so the disk is looked at.)
 
     The smallest of the first images in the catalog is taken.
     """
@@ -259,33 +260,47 @@ def pulled(hosts: Hosts) -> Evidence:
     with Registry.of(site) as registry:
         chosen = _smallest(registry)
     if chosen is None:
-        return Evidence(True, "the registry is empty: there is nothing to pull")
-    repository, tag, digest = chosen
+        return Evidence(True, "the registry has no image: there is nothing to pull")
+    manifest, tag = chosen
+    for row, good in on_disk(hosts, manifest, tag):
+        if not good:
+            return Evidence(False, f"{manifest.repository}:{tag}: {row[2]}", remedy=_DISK)
     members = hosts.having("docker")
     others = [host.name for host in members if "registry" not in host.roles] or [host.name for host in members]
-    name = f"{address}/{repository}:{tag}"
-    script = _pull(site, f"{address}/{repository}@{digest}")
+    name = f"{address}/{manifest.repository}:{tag}"
+    script = _pull(site, f"{address}/{manifest.repository}@{manifest.digest}")
     for host, output in members.only(*others[:1]).run(script, deadline=PATIENCE).items():
         tried = _tried(output)
-        if tried and tried[0].status == 0 and tried[0].digest == digest:
-            return Evidence(True, f"{host} pulled {name}, {digest[:19]}…")
+        if tried and tried[0].status == 0 and tried[0].digest == manifest.digest:
+            return Evidence(True, f"{host} pulled {name}, {manifest.digest[:19]}…, whole on the registry's disk")
         text, remedy = diagnose.why(tried[0].said if tried else _silence(output))
         return Evidence(False, f"{host} cannot pull {name}: {text}", remedy=remedy)
     return Evidence(False, "no host of the site has the role docker", hopeless=True)
 
 
-def _smallest(registry: Registry, first: int = 20) -> tuple[str, str, str] | None:
-    """Repository, tag and digest of the smallest image among the first repositories that have one."""
-    names, _ = registry.page(first)
-    sizes: dict[tuple[str, str, str], int] = {}
-    for name in names:
+def _smallest(registry: Registry, first: int = 20) -> tuple[Manifest, str] | None:
+    """The smallest of the first images for Linux in the catalog, and its tag; None where there is none.
+
+    Raises the error of the first that is lost where none can be read.
+    """
+    found: list[tuple[Manifest, str]] = []
+    lost: ServiceError | None = None
+    for name in registry.repositories():
         try:
             for tag in registry.tags(name)[:1]:
                 manifest = registry.manifest(name, tag)
-                sizes[name, tag, manifest.digest] = manifest.total or 0
-        except ServiceError:
-            continue
-    return min(sizes, key=sizes.__getitem__) if sizes else None
+                # neither an index, whose size it does not tell, nor a chart or a signature, which Docker does not pull
+                if manifest.config is not None and registry.image(name, manifest).os == "linux":
+                    found.append((manifest, tag))
+        except RepositoryUnknown:
+            continue  # emptied
+        except ServiceError as error:
+            lost = lost or error
+        if len(found) == first:
+            break
+    if lost is not None and not found:
+        raise lost
+    return min(found, key=lambda one: one[0].total or 0, default=None)
 
 
 # scripts
