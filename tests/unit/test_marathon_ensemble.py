@@ -104,6 +104,14 @@ def test_one_may_lead_while_something_else_is_amiss(broken: Instances, told: str
     assert evidence.table is not None
 
 
+def test_a_leader_that_is_not_of_this_site_is_called_so() -> None:
+    strange = instances(
+        *(view(name, leader="other:8080") for name in ADDRESSES), znodes=("other:8080", "node1", "node2", "node3")
+    )
+    assert strange.led().text.startswith("an instance that is not of this site (other:8080) leads by member_0000000000")
+    assert "an instance that is not of this site: other:8080" in strange.complete().text
+
+
 def test_an_instance_is_spared_only_while_another_one_answers() -> None:
     assert instances().can_spare("node1").holds
     alone = instances(down("node2"), down("node3"))

@@ -2,8 +2,8 @@
 
 Why an app gets no further is told by `deployments.explain`.
 
-Sources: Marathon's bin/marathon-framework, `LeaderProxyFilter.scala` and 'Framework ID' of its documentation;
-ZooKeeper's Administrator's Guide (jute.maxbuffer); scallop.
+Sources: Marathon's bin/marathon-framework, `LeaderProxyFilter.scala`, `ZkPersistenceStore.scala`, and 'Framework ID' of
+its documentation; ZooKeeper's Administrator's Guide (jute.maxbuffer); scallop.
 """
 
 from __future__ import annotations
@@ -147,7 +147,10 @@ LARGE = 400 * 1024
 
 @dataclass(frozen=True)
 class Kept:
-    """What Marathon keeps in ZooKeeper, by kind (`app`, `task`, `deployment`, `group`): bytes of each znode by name."""
+    """What Marathon keeps in ZooKeeper: bytes of each znode by its name below `state`, which begins with the kind.
+
+    Until 1.3 that is `KIND:NAME` (`app`, `task`, `deployment`, `group`), and then `KIND/BUCKET/NAME` (`apps`, …).
+    """
 
     sizes: Mapping[str, int]
 
@@ -169,17 +172,22 @@ class Kept:
         """A row a kind: how many, and how large the largest is."""
         kinds: dict[str, list[int]] = {}
         for name, size in self.sizes.items():
-            kinds.setdefault(name.partition(":")[0], []).append(size)
+            kinds.setdefault(re.split("[:/]", name)[0], []).append(size)
         rows = [(kind, len(sizes), max(sizes), sum(sizes)) for kind, sizes in sorted(kinds.items())]
         return pd.DataFrame(rows, columns=["kind", "znodes", "largest (bytes)", "all (bytes)"])
 
 
-def _sizes(zookeeper: KazooClient, path: str) -> Iterator[tuple[str, int]]:
+def _sizes(zookeeper: KazooClient, path: str, below: str = "") -> Iterator[tuple[str, int]]:
+    """The znodes below a path, and below those: Marathon keeps them in one folder until 1.3, and then in a tree."""
     try:
-        names = zookeeper.get_children(path)
+        names = [f"{below}{name}" for name in zookeeper.get_children(f"{path}/{below}".rstrip("/"))]
     except NoNodeError:
         return
-    for name in names:
-        stat = zookeeper.exists(f"{path}/{name}")
-        if stat is not None:  # else it ended meanwhile
+    for name, asked in [(name, zookeeper.exists_async(f"{path}/{name}")) for name in names]:
+        stat = asked.get()
+        if stat is None:
+            continue  # it ended meanwhile
+        if stat.dataLength or not stat.numChildren:  # else it is only a folder
             yield name, stat.dataLength
+        if stat.numChildren:
+            yield from _sizes(zookeeper, path, f"{name}/")

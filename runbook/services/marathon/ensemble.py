@@ -30,6 +30,8 @@ from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 from runbook.wording import plural
 
+STRANGER = "an instance that is not of this site"
+
 
 @dataclass(frozen=True, order=True)
 class Member:
@@ -223,7 +225,7 @@ class Instances:
                 yield Finding(ours.get(address, ""), "stands for election twice", f"{address}: {znodes}", remedy)
             if address not in ours:
                 remedy = "stop that instance, or give its host the role marathon; see its /etc/marathon/conf/hostname"
-                yield Finding("", "an instance that is not of this site", address, remedy)
+                yield Finding("", STRANGER, address, remedy)
 
     def _judged(self, findings: Sequence[Finding]) -> Evidence:
         said = "; ".join(": ".join(filter(None, [one.host, one.cause, one.evidence])) for one in findings)
@@ -231,7 +233,8 @@ class Instances:
         if findings:
             return Evidence(False, said, self._frame, remedy, tried=bool(self.answering))
         naming = f"named by {len(self.answering)} of {len(self.views)} instances"
-        return Evidence(True, f"{self.leader} ({self.elected}) leads by {self.members[0].znode}, {naming}")
+        leader = self.leader or STRANGER
+        return Evidence(True, f"{leader} ({self.elected}) leads by {self.members[0].znode}, {naming}")
 
 
 # the framework

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from daemons import eventually
+from kazoo.client import KazooClient
 from marathons import SERVE, SLEEP, Asked, Contract, Marathons, fresh
 
 from runbook.errors import AppExists, AppInvalid, AppLocked, DeploymentFailed, NotFound, RequestMalformed
@@ -20,7 +22,9 @@ from runbook.services.marathon import (
     queue_table,
     tasks_table,
 )
+from runbook.services.marathon.diagnose import Kept
 from runbook.services.mesos import MesosMaster, slaves_table
+from runbook.site import Site
 
 Json = dict[str, Any]
 
@@ -145,6 +149,38 @@ def test_the_instances(client: Marathon, contract: Contract) -> None:
     assert all(view.elected for view in client.views())
     assert set(table["names"]) == {client.leader()}
     assert client.info()["frameworkId"]
+
+
+def test_what_is_kept_is_measured_in_the_layouts_of_all_versions(zookeeper_for_doubles: str) -> None:
+    """From 1.4 on it is /state/CATEGORY/BUCKET/ID, with old versions below (`ZkPersistenceStore.scala`)."""
+    address, _, port = zookeeper_for_doubles.partition(":")
+    path = fresh("kept").replace("/", "/runbook-")
+    text = (
+        f"name: kept\nmarathon: {{zk_path: {path}}}\nzookeeper: {{allow_even: true, client_port: {port}}}\n"
+        f"mesos: {{master: {{allow_even: true}}}}\n"
+        f"hosts: [{{name: node1, address: {address}, roles: [zookeeper, mesos_master, marathon]}}]\n"
+    )
+    site = Site.parse(text, Path("kept.yml"))
+    sizes = {
+        "group:root": 30,
+        "apps/3/hello": 10,
+        "apps/3/hello/2016-05-31T07:32:16.123Z": 20,
+        "deployments/f/5ed4c0c5": 500 * 1024,
+    }
+    zookeeper = KazooClient(zookeeper_for_doubles)
+    zookeeper.start()
+    try:
+        assert Kept.ask(site).sizes == {}
+        for name, size in sizes.items():
+            zookeeper.create(f"{path}/state/{name}", b"x" * size, makepath=True)
+        kept = Kept.ask(site)
+    finally:
+        zookeeper.delete(path, recursive=True)
+        zookeeper.stop()
+        zookeeper.close()
+    assert kept.sizes == sizes
+    assert kept.bearable().text == "near ZooKeeper's limit of 1024 KB: deployments/f/5ed4c0c5 (500 KB)"
+    assert kept.table()["kind"].tolist() == ["apps", "deployments", "group"]
 
 
 def test_events(client: Marathon) -> None:
