@@ -1,4 +1,4 @@
-"""Words that depend on a number."""
+"""Words and units that depend on a number."""
 
 from __future__ import annotations
 
@@ -6,3 +6,14 @@ from __future__ import annotations
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 task`, `2 tasks`, `10,000 repositories`; `many` where it is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def size(count: int | None) -> str:
+    """Bytes in the unit that fits, by thousands, as Docker counts; nothing where it is not known."""
+    if count is None:
+        return ""
+    amount, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while amount >= 999.5 and len(units) > 1:
+        amount /= 1000
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 99.95 else f"{amount:.1f} {units[0]}"

@@ -26,7 +26,7 @@ from runbook.rollout.journal import Entry
 from runbook.rollout.lock import Holder, SiteLock
 from runbook.services.registry import Registry, garbage
 from runbook.site import Site
-from runbook.views.registry_console import RegistryConsole, markup
+from runbook.views.registry_console import RegistryConsole
 from runbook.views.registry_console import page as page_module
 from runbook.views.registry_console.index import Found, Query, newest_first
 from runbook.views.registry_console.page import Page
@@ -864,22 +864,6 @@ def test_a_worker_survives_a_fault_and_tells_it() -> None:
 
 
 # words
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (None, ""),
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 kB"),
-        (123_456, "123 kB"),
-        (999_600, "1.0 MB"),
-        (7e13, "70.0 TB"),
-    ],
-)
-def test_sizes_are_in_the_unit_that_fits(count: int | None, text: str) -> None:
-    assert markup.size(count) == text
 
 
 def test_a_row_is_named_as_docker_names_it() -> None:

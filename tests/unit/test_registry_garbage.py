@@ -19,7 +19,7 @@ from runbook.remote.gates import Approval
 from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
 from runbook.services.registry import garbage
-from runbook.services.registry.garbage import Collection, Garbage, read, size
+from runbook.services.registry.garbage import Collection, Garbage, read
 from runbook.services.registry.manifests import DOCKER_LIST, Descriptor, Manifest
 from runbook.services.registry.tables import Survey, Tagged
 
@@ -111,14 +111,6 @@ def test_an_empty_registry_is_no_failure_and_a_failure_is_one() -> None:
     assert read("node1", printed("", status=1, err=nothing), "registry", False) == Garbage("node1")
     with pytest.raises(StepFailed, match="permission denied"):
         read("node1", printed("", status=1, err="failed: permission denied"), "registry", False)
-
-
-@pytest.mark.parametrize(
-    ("amount", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2_500_000, "2.5 MB"), (3 * 10**12, "3000.0 GB")],
-)
-def test_sizes_are_told_as_docker_tells_them(amount: int, text: str) -> None:
-    assert size(amount) == text
 
 
 @pytest.mark.parametrize("said", [OLD, NEW])

@@ -1,10 +1,10 @@
-"""Words that depend on a number."""
+"""Words and units that depend on a number."""
 
 from __future__ import annotations
 
 import pytest
 
-from runbook.wording import plural
+from runbook.wording import plural, size
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,20 @@ from runbook.wording import plural
 )
 def test_a_number_decides_on_its_word(count: int, words: tuple[str, ...], told: str) -> None:
     assert plural(count, *words) == told
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (None, ""),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_950, "1.0 MB"),
+        (123_456, "123 kB"),
+        (999_600, "1.0 MB"),
+        (7e13, "70.0 TB"),
+    ],
+)
+def test_sizes_are_in_the_unit_that_fits(count: int | None, text: str) -> None:
+    assert size(count) == text

@@ -25,12 +25,12 @@ from runbook.services.probes import values
 from runbook.services.registry import diagnose, garbage, steps, transfer, trust
 from runbook.services.registry.certificate import Certificate
 from runbook.services.registry.client import Registry
-from runbook.services.registry.garbage import Garbage, size
+from runbook.services.registry.garbage import Garbage
 from runbook.services.registry.returned import Before, Tasks
 from runbook.services.registry.tables import Survey, layers_table, repositories_table, survey, tags_table
 from runbook.services.registry.trust import Trust
 from runbook.views.tables import Table
-from runbook.wording import plural
+from runbook.wording import plural, size
 
 DELETE = "delete-tag"
 """The gate before a tag is deleted, with all that share its digest."""

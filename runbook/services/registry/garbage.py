@@ -40,7 +40,7 @@ from runbook.services.registry.steps import CONFIG, container
 from runbook.services.registry.tables import survey
 from runbook.site import Site
 from runbook.views.tables import Table
-from runbook.wording import plural
+from runbook.wording import plural, size
 
 COLLECT = "collect-garbage"
 """The gate before blobs are removed for good."""
@@ -107,8 +107,9 @@ class Garbage:
             return f"no garbage can be collected: {self.refused}"
         if not self.items and not self.manifests:
             return f"no garbage: all {self.marked} blobs are used"
-        more = f" and {len(self.manifests)} manifests without a tag" if self.manifests else ""
-        return f"garbage: {self.blobs} blobs{more}, {size(self.bytes)}; {self.marked} blobs stay"
+        more = f" and {plural(len(self.manifests), 'manifest')} without a tag" if self.manifests else ""
+        stay = plural(self.marked, "blob stays", "blobs stay")
+        return f"garbage: {plural(self.blobs, 'blob')}{more}, {size(self.bytes)}; {stay}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self.table if self.items else str(self)
@@ -118,16 +119,6 @@ class Garbage:
 
     def __repr__(self) -> str:
         return "\n".join([str(self), *(f"  {item.digest} {size(item.bytes)}" for item in self._largest)])
-
-
-def size(amount: int) -> str:
-    """A number of bytes as people read it, in units of 1000 as `docker images` shows it."""
-    value = float(amount)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
 
 
 # looking

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from runbook.errors import RunbookError
 from runbook.remote.modes import Mode, Status
 from runbook.views.registry_console.index import Catalog
-from runbook.wording import plural
+from runbook.wording import plural, size
 
 if TYPE_CHECKING:
     from runbook.chapter import Summary
@@ -52,17 +52,6 @@ def short(digest: str) -> str:
     """A digest cut to what people compare: `sha256:` and twelve digits."""
     algorithm, _, digits = digest.partition(":")
     return f"{algorithm}:{digits[:SHORT]}"
-
-
-def size(count: int | None) -> str:
-    """Bytes in the unit that fits, by thousands, as Docker counts; nothing where it is not known."""
-    if count is None:
-        return ""
-    amount, units = float(count), ["B", "kB", "MB", "GB", "TB"]
-    while amount >= 999.5 and len(units) > 1:
-        amount /= 1000
-        units.pop(0)
-    return f"{amount:.0f} {units[0]}" if units[0] == "B" or amount >= 99.95 else f"{amount:.1f} {units[0]}"
 
 
 def time(moment: datetime | None) -> str:

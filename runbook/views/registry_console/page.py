@@ -22,7 +22,7 @@ from runbook.views.registry_console.gate import Question
 from runbook.views.registry_console.index import FOUND, Found, Index, Query
 from runbook.views.registry_console.shelf import Reader, Shelf
 from runbook.views.registry_console.workers import Turn, Worker
-from runbook.wording import plural
+from runbook.wording import plural, size
 
 if TYPE_CHECKING:
     from runbook.views.registry_console.console import Entry, RegistryConsole
@@ -365,7 +365,7 @@ class Page:
         return (
             tag,
             manifest.digest.partition(":")[2][: markup.SHORT],
-            markup.size(manifest.total),
+            size(manifest.total),
             layers,
             created,
             same,
