@@ -229,6 +229,17 @@ def test_deleting_is_behind_its_gate_and_never_forced_unasked(
     assert [one for one in fake.asked if one.startswith("DELETE")] == ["DELETE /v2/apps/hello?force=false"]
 
 
+def test_a_forced_deletion_says_what_it_cancels(there: tuple[Site, FakeMarathon]) -> None:
+    site, fake = there
+    fake.put(HELLO)
+    fake.apps["/hello"]["deployments"] = [{"id": "d7"}]
+    with pytest.raises(GateRefused, match="end /hello with its 1 task, and cancel what is being deployed: d7"):
+        delete(site, "hello", mode=Mode.APPLY, approval=Approval(), force=True)
+    with pytest.raises(GateRefused) as unforced:
+        delete(site, "hello", mode=Mode.APPLY, approval=Approval())
+    assert "cancel" not in unforced.value.message
+
+
 def test_tasks_have_their_hosts_names(there: tuple[Site, FakeMarathon]) -> None:
     site, fake = there
     fake.put({**HELLO, "instances": 2})

@@ -124,8 +124,8 @@ def delete(
 ) -> ApplyResult:
     """Have an app be gone, with all its tasks: one row, `app /NAME`, behind the gate `delete-app`.
 
-    Where there is no such app nothing is asked and nothing done. Otherwise as `deploy`; raises GateRefused as well,
-    whose result says that it was skipped.
+    Where there is no such app nothing is asked and nothing done. With `force` the gate also names the deployments that
+    this cancels. Otherwise as `deploy`; raises GateRefused as well, whose result says that it was skipped.
     """
     name = app_id(name)
 
@@ -133,10 +133,15 @@ def delete(
         return Change(name, "unchanged" if marathon.find(name) is None else "deleted")
 
     def approved(marathon: Marathon) -> Change:
-        if (change := compared(marathon)).outcome == "unchanged":
-            return change
-        tasks = _at_hosts(site, tasks_table(marathon.tasks(name)))[["task", "host", "ports", "state"]]
-        approval.ask(DELETE, f"{DELETE}: end {name} with its {plural(len(tasks), 'task')}", tasks)
+        present = marathon.find(name)
+        if present is None:
+            return Change(name, "unchanged")
+        tasks = _at_hosts(site, tasks_table(present["tasks"]))[["task", "host", "ports", "state"]]
+        question = f"{DELETE}: end {name} with its {plural(len(tasks), 'task')}"
+        if force and present["deployments"]:
+            cancelled = ", ".join(one["id"] for one in present["deployments"])
+            question += f", and cancel what is being deployed: {cancelled}"
+        approval.ask(DELETE, question, tasks)
         return marathon.delete(name, force=force)
 
     return _Work(f"app {name}", compare=compared, act=approved, unseen=Change(name, "deleted"), stays=False).done(
