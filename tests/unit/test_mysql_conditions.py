@@ -138,6 +138,17 @@ def test_another_app_on_the_same_folder(folder: str) -> None:
     assert text.startswith("/old-mysql has /opt/mysql as well")
 
 
+def test_an_app_that_only_reads_the_folder_or_never_comes_to_its_host_is_no_conflict() -> None:
+    """A monitor of containers, as cAdvisor, has the whole of each host, read-only."""
+    app = mysql_app(site())
+    reads = {**app, "id": "cadvisor", "constraints": [["hostname", "UNIQUE"]]}
+    reads["container"] = {**app["container"], "volumes": [{"containerPath": "/x", "hostPath": "/", "mode": "RO"}]}
+    elsewhere = {**app, "id": "old-mysql", "constraints": [["hostname", "CLUSTER", "198.51.100.13"]]}
+    assert found("one server a folder", seen(apps=[in_11(reads), in_11(elsewhere)]))[0] is State.OK
+    written = {**reads, "container": {**app["container"], "volumes": [{"containerPath": "/x", "hostPath": "/"}]}}
+    assert found("one server a folder", seen(apps=[in_11(written)]))[0] is State.PROBLEM
+
+
 def test_while_marathon_does_not_answer_nobody_can_tell_who_has_the_folder() -> None:
     assert found("one server a folder", seen(apps=None))[0] is State.UNKNOWN
     assert found("the data stays", seen(apps=None))[0] is State.UNKNOWN
@@ -184,6 +195,28 @@ def test_the_data_goes_along_with_no_change_of_host_or_folder() -> None:
     assert found("the data stays", new, moved)[0] is State.PROBLEM
     copied = replace(there, host=DataHost(docker=True, image=True, folder="initialised", database=True))
     assert found("the data stays", copied, moved)[0] is State.WARNING
+
+
+def test_the_documents_own_app_would_lose_what_is_in_its_container() -> None:
+    """The document's mysql.json (6.2) has no volume and no constraint."""
+    there = deployed()
+    assert there.apps is not None
+    (present,) = there.apps
+    del present["container"]["volumes"]
+    present["constraints"] = []
+    empty = replace(there, host=DataHost(docker=True, image=True, folder="empty"))
+    state, text, remedy = found("the data stays", empty)
+    assert state is State.PROBLEM
+    assert text == (
+        "what runs has its data in its container and would lose it, and the server start empty at "
+        "198.51.100.12:/opt/mysql"
+    )
+    assert remedy.startswith("dump it (mysqldump --all-databases)")
+    state, text, _ = found("the data stays", there)
+    assert (state, text) == (
+        State.WARNING,
+        "it moves from what is in its container to the data at 198.51.100.12:/opt/mysql",
+    )
 
 
 def test_another_version_on_the_same_data_is_worth_knowing() -> None:

@@ -16,21 +16,22 @@ from runbook.services.mysql.host import Container, DataHost, probe
 RUNNING = """\
 container=771b0ba79c3d0000 true 0 false 2016-08-03T07:32:16.123456789Z 0001-01-01T00:00:00Z mysql:5.7.13 /mesos-S4.fd
 port=3306/tcp 8290
-volume=/opt/mysql:/var/lib/mysql:rw
-volume=/var/lib/mesos/slaves/S4:/mnt/mesos/sandbox
+volume=/opt/mysql
+volume=/var/lib/mesos/slaves/S4
+volume=
 env=MESOS_TASK_ID=mysql.1
 env=MARATHON_APP_ID=/mysql
 """
 ENDED = """\
 container=3fcc29f529280000 false 137 true 2016-08-03T07:30:00.5Z 2016-08-03T07:31:00.5Z mysql:5.7.13 /mesos-S4.fc
 port=3306/tcp 8291
-volume=/opt/mysql:/var/lib/mysql:rw
+volume=/opt/mysql
 env=MESOS_TASK_ID=mysql.0
 env=MARATHON_APP_ID=/mysql
 """
 STRANGER = """\
 container=aaaa29f529280000 true 0 false 2016-08-03T07:30:00.5Z 0001-01-01T00:00:00Z mysql:5.7.13 /by-hand
-volume=/opt:/data
+volume=/opt
 """
 HEAD = "docker=yes\nimage=sha256:1\nfolder=initialised\ndatabase=yes\n"
 
@@ -68,6 +69,15 @@ def test_who_has_the_folder() -> None:
     seen = told(HEAD + RUNNING + ENDED + STRANGER)
     assert [one.name for one in seen.on_folder("/opt/mysql")] == ["mesos-S4.fd", "by-hand"]
     assert [one.name for one in seen.on_folder("/opt/my")] == ["by-hand"]
+
+
+def test_folders_that_a_container_only_reads_are_not_told() -> None:
+    """Docker 20.10.24, of `-v /:/rootfs:ro -v /a:/d:rw,z --mount type=bind,source=/b,target=/m --mount
+    type=bind,source=/c,target=/r,readonly --mount type=tmpfs,target=/t`, prints /a, /b and an empty folder."""
+    assert "{{range .Mounts}}{{if .RW}}volume={{.Source}}\n{{end}}{{end}}" in probe(site())
+    seen = told(HEAD + STRANGER.replace("volume=/opt\n", "volume=/a\nvolume=/b\nvolume=\n"))
+    assert [one.volumes for one in seen.containers] == [("/a", "/b")]
+    assert seen.on_folder("/opt/mysql") == ()
 
 
 def test_a_host_that_does_not_answer() -> None:

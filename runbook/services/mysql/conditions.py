@@ -177,7 +177,11 @@ def _one_server(site: Site, seen: Seen) -> _Found:
     if mysql.instances > 1:
         return State.PROBLEM, f"{mysql.instances} instances on {mysql.volume}", "set mysql.instances: 1"
     host = data_host(site).address
-    others = [app["id"] for app in seen.apps or () if app["id"] != app_id(mysql.app) and _mounts(app, mysql.volume)]
+    others = [
+        app["id"]
+        for app in seen.apps or ()
+        if app["id"] != app_id(mysql.app) and _tied_to(app) in ("", host) and _writes_to(app, mysql.volume)
+    ]
     strangers = [one for one in seen.host.on_folder(mysql.volume) if one.app not in (app_id(mysql.app), *others)]
     present = seen.present(site)
     lost = [] if present is None else _lost(site, seen, present)
@@ -230,24 +234,30 @@ def _stays(site: Site, seen: Seen) -> _Found:
     if present is None:
         return _ok("nothing is deployed yet") if seen.apps is not None else _unknown("Marathon")
     wanted = mysql_app(site)
-    was, will_be = ((_tied_to(app), *_host_paths(app)) for app in (present, wanted))
+    was, will_be = map(_place_of_data, (present, wanted))
     if was != will_be and not seen.host.problem and seen.host.folder != "initialised":
+        if not was:
+            return (
+                State.PROBLEM,
+                f"what runs has its data in its container and would lose it, and the server start empty at {will_be}",
+                "dump it (mysqldump --all-databases), delete the app, deploy anew, and read the dump in",
+            )
         return (
             State.PROBLEM,
-            f"the data is at {':'.join(was)}, and the server would start empty at {':'.join(will_be)}",
+            f"the data is at {was}, and the server would start empty at {will_be}",
             "set mysql.host and mysql.volume back; or delete the app, copy what is in the folder, and deploy anew",
         )
     images = [((app.get("container") or {}).get("docker") or {}).get("image") for app in (present, wanted)]
     if was != will_be:
         return (
             State.WARNING,
-            f"it moves from {':'.join(was)} to the data at {':'.join(will_be)}",
+            f"it moves from {was or 'what is in its container'} to the data at {will_be}",
             "compare the two first",
         )
     if images[0] != images[1]:
         found = f"{images[1]} takes over what {images[0]} wrote, and there may be no way back"
         return State.WARNING, found, "make a backup first (mysqldump --all-databases)"
-    return _ok(f"the app stays at {':'.join(was)}")
+    return _ok(f"the app stays at {was}")
 
 
 def _database(site: Site, seen: Seen) -> _Found:
@@ -357,15 +367,23 @@ def _tied_to(app: App) -> str:
     return next((one[2] for one in constraints if one[:2] == ["hostname", "CLUSTER"]), "")
 
 
-def _mounts(app: App, folder: str) -> bool:
-    """Whether an app has this folder of the host, one around it or one within it."""
+def _writes_to(app: App, folder: str) -> bool:
+    """Whether an app may write to this folder of the host, to one around it or one within it."""
     return any(
         path == folder or path.startswith(f"{folder}/") or folder.startswith(path.rstrip("/") + "/")
-        for path in _host_paths(app)
+        for path, mode in _host_paths(app)
+        if mode != "RO"
     )
 
 
-def _host_paths(app: App) -> Iterator[str]:
+def _host_paths(app: App) -> Iterator[tuple[str, str]]:
+    """The folders of the host that an app has, each with its mode, `RO` or `RW`."""
     for volume in (app.get("container") or {}).get("volumes") or ():
         if volume.get("hostPath"):
-            yield str(volume["hostPath"])
+            yield str(volume["hostPath"]), str(volume.get("mode", "RW"))
+
+
+def _place_of_data(app: App) -> str:
+    """Where an app has its data: the slave and the folders of it; empty where it has them in its container only."""
+    paths = ":".join(path for path, _ in _host_paths(app))
+    return paths and f"{_tied_to(app) or 'any slave'}:{paths}"

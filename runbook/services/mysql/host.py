@@ -20,8 +20,9 @@ from runbook.site import Site
 
 @dataclass(frozen=True)
 class Container:
-    """A container on the data's host. `ports` are those of the host that lead into it; `task` and `app` are Marathon's,
-    empty for a container that it did not start. `started` and `finished` are Docker's time stamps (UTC)."""
+    """A container on the data's host. `ports` are those of the host that lead into it, `volumes` the host's folders
+    that it may write to; `task` and `app` are Marathon's, empty for a container that it did not start. `started` and
+    `finished` are Docker's time stamps (UTC)."""
 
     id: str
     name: str
@@ -102,7 +103,7 @@ class DataHost:
         raise NotFound(f"docker ps shows no container of the task {task}", "wait, or see the slave's log")
 
     def on_folder(self, folder: str) -> tuple[Container, ...]:
-        """The running containers that have this folder of the host, one around it or one within it."""
+        """The running containers that may write to this folder of the host, one around it or one within it."""
         return tuple(
             one
             for one in self.containers
@@ -125,8 +126,8 @@ _TEMPLATE = """\
 container={{.Id}} {{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.State.StartedAt}} \
 {{.State.FinishedAt}} {{.Config.Image}} {{.Name}}
 {{range $inside, $bound := .HostConfig.PortBindings}}{{range $bound}}port={{$inside}} {{.HostPort}}
-{{end}}{{end}}{{range .HostConfig.Binds}}volume={{.}}
-{{end}}{{range .Config.Env}}env={{.}}
+{{end}}{{end}}{{range .Mounts}}{{if .RW}}volume={{.Source}}
+{{end}}{{end}}{{range .Config.Env}}env={{.}}
 {{end}}"""
 _PROBE = """\
 if timeout 30 docker version >/dev/null 2>&1; then docker=yes; else docker=no; fi
@@ -173,7 +174,7 @@ def _container(block: str) -> Container:
         started=head[4],
         finished=head[5],
         ports=tuple(int(port) for _, port in bound if port),
-        volumes=tuple(line.split(":")[0] for line in values(block, "volume")),
+        volumes=tuple(filter(None, values(block, "volume"))),  # a tmpfs has no folder of the host
         task=environment.get("MESOS_TASK_ID", ""),
         app=environment.get("MARATHON_APP_ID", ""),
     )
