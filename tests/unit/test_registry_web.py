@@ -28,7 +28,9 @@ from runbook.errors import (
 from runbook.lab.doubles.registry_web.server import Server, Settings
 from runbook.outcomes import Outcome
 from runbook.remote.checks import Evidence
-from runbook.remote.hosts import Output
+from runbook.remote.hosts import DEADLINE, Hosts, Output
+from runbook.remote.results import ApplyResult
+from runbook.remote.steps import sha256
 from runbook.secrets import Secret, redact
 from runbook.services.http import Answer, Endpoint
 from runbook.services.registry import Registry
@@ -130,6 +132,13 @@ def test_pages_are_followed_to_the_end_or_as_far_as_wanted() -> None:
         assert (part.repositories, part.whole) == (tuple(names[:200]), False)
         assert compare(part, registry).holds  # what was not read is not held against it
         assert not compare(replace(part, repositories=part.repositories[1:]), registry).holds
+
+
+def test_pages_of_emptied_repositories_alone_are_no_difference() -> None:
+    with pair({f"app/{number:03}": None for number in range(201)}) as (endpoint, registry):
+        part = read(endpoint, pages=2)
+        assert (part.repositories, part.whole) == ((), False)
+        assert compare(part, registry).holds
 
 
 def test_what_a_page_lacks_or_has_too_much_is_named() -> None:
@@ -562,3 +571,39 @@ def test_a_site_without_a_page_has_nothing_to_do(tmp_path: Path, monkeypatch: py
     assert len(web.diagnose()) == 0
     assert web.logs().frame.empty
     assert web.finish().outcome is Outcome.OK
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[chapter.RegistryWeb]:
+    """Chapter 8 on one host, in mode apply; the archive of its image is `web.tar`, of three bytes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "web.tar").write_bytes(b"tar")
+    (tmp_path / "site.yml").write_text(
+        "name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [docker, registry, registry_web]}\n"
+        f"images: {{registry_web: {{tag: 'lab/registry-web:0.1', file: web.tar, sha256: '{sha256(b'tar')}'}}}}\n"
+    )
+    opened = chapter.RegistryWeb("site.yml", "apply")
+    yield opened
+    opened.close()
+
+
+def test_an_archive_that_is_not_there_is_told_before_any_host_is_touched(web: chapter.RegistryWeb) -> None:
+    Path("web.tar").unlink()
+    with pytest.raises(ParameterError, match=r"web\.tar"):
+        web.image()
+
+
+def test_half_a_gigabyte_has_more_time_to_arrive_than_other_steps(
+    web: chapter.RegistryWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def apply(hosts: Hosts, steps: object, name: str = "", deadline: float = DEADLINE) -> ApplyResult:
+        given.append(deadline)
+        return ApplyResult(name, hosts.mode, ())
+
+    monkeypatch.setattr(Hosts, "apply", apply)
+    web.image()
+    assert given == [1800.0]

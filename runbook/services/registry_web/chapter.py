@@ -29,6 +29,9 @@ from runbook.services.registry_web.page import lists, page_of
 from runbook.site import Site
 from runbook.views.tables import Table
 
+UPLOAD_DEADLINE = 1800.0
+"""Seconds in which the image must have arrived on a host: the real one has more than 500 MB (8.1)."""
+
 PATIENCE = 150.0
 """Seconds until the page must answer: the real one is a Tomcat that unpacks itself first."""
 
@@ -45,9 +48,13 @@ class RegistryWeb(Chapter):
     title = "The registry's page"
 
     def image(self) -> ApplyResult:
-        """8.1: the page's image on its hosts, by its explicit tag, from its archive."""
+        """8.1: the page's image on its hosts, by its explicit tag, from its archive. Raises ParameterError and
+        ApplyFailed."""
         with self.section("8.1", "Image"):
-            return self._applied(lambda: self._pages.apply(lambda _: [image(self.site)], name="docker load"))
+            self.site.check_files({"registry_web"})
+            return self._applied(
+                lambda: self._pages.apply(lambda _: [image(self.site)], name="docker load", deadline=UPLOAD_DEADLINE)
+            )
 
     def run(self) -> ApplyResult:
         """8.2: the container, with the variables that its version reads, behind the gate `recreate-container`.

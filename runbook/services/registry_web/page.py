@@ -123,6 +123,8 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _as_far_as(listing: Listing, names: Iterable[str]) -> Iterator[str]:
+    if not listing.whole and not listing.repositories:
+        return  # all that was read of it are emptied ones, which it leaves out
     for name in names:
         yield name
         if not listing.whole and name == listing.repositories[-1]:
