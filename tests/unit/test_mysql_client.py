@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import traceback
@@ -100,6 +101,24 @@ def test_a_server_that_refuses_before_the_login_says_why() -> None:
         error = meets(server)
     assert type(error) is NotReady
     assert "Too many connections (1040)" in error.message
+
+
+def test_a_password_reaches_the_server_as_the_containers_client_sends_it() -> None:
+    """In UTF-8, as the image was given it; PyMySQL's own choice is Latin-1, which has no snowman. The greeting is that
+    of protocol 10, the proof that of mysql_native_password (MySQL's 'Client/Server Protocol')."""
+    password, salt, said = "häron-under-☃", b"12345678abcdefghijkl", list[bytes]()
+    greeting = b"\x0a5.7.13\x00" + bytes(4) + salt[:8] + b"\x00\x00\x82\x21\x02\x00\x08\x00\x15" + bytes(10)
+    greeting += salt[8:] + b"\x00mysql_native_password\x00"
+
+    def greet(connection: socket.socket) -> None:
+        connection.sendall(len(greeting).to_bytes(3, "little") + b"\x00" + greeting)
+        said.append(connection.recv(4096))
+
+    with listening(greet) as server, pytest.raises(RunbookError), server.session(Account("root", Secret(password))):
+        pass
+    once = hashlib.sha1(password.encode()).digest()
+    mask = hashlib.sha1(salt + hashlib.sha1(once).digest()).digest()
+    assert bytes(one ^ other for one, other in zip(once, mask, strict=True)) in said[0]
 
 
 @pytest.mark.parametrize(

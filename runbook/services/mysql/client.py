@@ -125,7 +125,7 @@ class Server:
             host=self.host,
             port=self.port,
             user=account.user,
-            password=account.password.reveal(),
+            password=account.password.reveal().encode(),  # of a text PyMySQL would send Latin-1
             database=database,
             charset="utf8mb4",
             connect_timeout=int(CONNECT),
