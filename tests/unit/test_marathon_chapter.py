@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from runbook.remote.checks import CheckResult
 from runbook.remote.modes import Status
 from runbook.remote.results import ApplyResult
 from runbook.rollout import journal, record
+from runbook.services.http import Timeouts
 from runbook.services.marathon.answers import answered
 from runbook.services.marathon.chapter import MarathonChapter
 from runbook.site import Site
@@ -108,6 +110,21 @@ def test_every_instance_is_asked_at_its_own_address(opened: Opened) -> None:
         assert result.evidence.table["answer"].tolist() == ["✗ Good Bye"]
     with pytest.raises(ChapterFailed, match=f"node1:{other.port} did not answer 'Hello World'"):
         chapter.finish()
+
+
+def test_an_answer_without_end_is_not_waited_for(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runbook.services.marathon.answers.PATIENCE", Timeouts(whole=0.2))
+    head = b"HTTP/1.0 200 Ok\n\n"
+    opened.fake.put(HELLO)
+    for piece in (b"tick\n", b"no line ends here "):
+        with Loopback(lambda request, piece=piece: chain([head], repeat(piece))) as app:  # type: ignore[misc]
+            opened.fake.apps["/hello"]["tasks"] = [task(1, host="127.0.0.1", ports=[app.port])]
+            result = opened("plan").answers()
+        assert not result.holds
+        assert result.evidence.table is not None
+        (said,) = result.evidence.table["answer"]
+        assert said.startswith(f"✗ {piece.decode().strip()} ")
+        assert len(said) < 400
 
 
 def test_fewer_instances_than_are_wanted_are_told_with_why(opened: Opened) -> None:

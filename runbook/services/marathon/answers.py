@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ from runbook.site import Site
 from runbook.wording import plural
 
 PATIENCE = Timeouts(connect=2.0, read=3.0, whole=5.0)
+LONGEST = 1 << 20
+"""Bytes of an answer that are read."""
+SHOWN = 300
+"""Characters of an answer that are shown."""
 
 
 def answered(site: Site, name: str, says: str) -> Evidence:
@@ -62,17 +67,21 @@ def _place(task: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _answer(task: Mapping[str, Any], says: str) -> str:
-    """What a task answers, up to the line that has `says`; else what is wrong."""
+    """What a task answers, up to `says`, of which a long text's end is shown; else its beginning, or what is wrong."""
     if _port(task) is None:
         return "it has no port"
+    heard = b""
+    until = time.monotonic() + PATIENCE.whole
     with Endpoint(f"http://{task['host']}:{_port(task)}", timeouts=PATIENCE) as endpoint:
         try:
-            with endpoint.stream("/") as lines:
-                heard = []
-                for line in lines:  # a loop around nc need not end its answer
-                    heard.append(line.decode("utf-8", "replace"))
-                    if says in heard[-1]:
+            with endpoint.download("/") as pieces:
+                for piece in pieces:  # neither a loop around nc nor a stream need end its answer
+                    heard += piece
+                    if says.encode() in heard or len(heard) > LONGEST or time.monotonic() > until:
                         break
-                return " ".join(heard).strip() or "(nothing)"
         except ServiceError as error:
             return error.message
+    said = " ".join(heard.decode("utf-8", "replace").splitlines()).strip() or "(nothing)"
+    if len(said) <= SHOWN:
+        return said
+    return f"…{said[-SHOWN:]}" if says in said else f"{said[:SHOWN]}…"
