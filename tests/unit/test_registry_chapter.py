@@ -303,6 +303,20 @@ def test_the_next_host_waits_for_docker_containers_and_tasks(now: Trust, after: 
     assert text in said
 
 
+@pytest.mark.parametrize(
+    ("before", "holds"),
+    [
+        (BEFORE, False),
+        (replace(BEFORE, live_restore=True), True),
+        (replace(BEFORE, containers=BEFORE.containers[:1]), True),  # no task's
+    ],
+)
+def test_where_marathon_did_not_tell_no_second_host_loses_its_tasks(before: Trust, holds: bool) -> None:
+    found, said = back(restarted("registry"), NEW, before, Tasks(problem="no leader"))
+    assert found is holds
+    assert holds or "mesos-S1.1 ended on node2, and Marathon did not tell" in said
+
+
 def test_with_live_restore_no_task_ends() -> None:
     holds, _ = back(restarted("registry"), TASKS, before=replace(BEFORE, live_restore=True))
     assert holds

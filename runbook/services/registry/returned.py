@@ -2,12 +2,13 @@
 
 Containers with a restart policy come back with Docker. Marathon's Docker tasks end, and it starts others in their
 place, here or elsewhere. The next host is touched once both have happened, so that an app never loses two hosts' worth.
+Where Marathon does not tell, nobody knows, and no other host is touched once tasks have ended on one.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,10 @@ from runbook.services.marathon.deploy import marathon_of
 from runbook.services.registry import trust
 from runbook.services.registry.trust import RETURNING, Trust
 from runbook.site import HostParameters, Site
+
+
+TASK = "mesos-"
+"""How the names begin of the containers in which a slave runs tasks, as the document's `docker ps` shows (5.3)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class Before:
         """Whether a host's Docker answers, its containers are back, and Marathon has as many tasks as before."""
         return self.judged(host, trust.of(hosts.only(host.name), "")[host.name], lambda: Tasks.ask(hosts.site))
 
-    def judged(self, host: HostParameters, now: Trust, ask: Any) -> Evidence:
+    def judged(self, host: HostParameters, now: Trust, ask: Callable[[], Tasks]) -> Evidence:
         """The same, from what the host says now; `ask` is called for what Marathon says, where that matters."""
         before = self.trusts[host.name]
         if now.pid is None or not now.version:
@@ -83,10 +88,14 @@ class Before:
         if gone:
             text = f"{', '.join(map(str, gone))} did not come back on {host.name}"
             return Evidence(False, text, remedy="see `docker ps -a` and `docker logs` there")
+        ended = [one.name for one in before.stopped if one.name.startswith(TASK)]
+        if self.tasks.problem and ended:
+            text = f"{', '.join(ended)} ended on {host.name}, and Marathon did not tell before how many should run"
+            remedy = "have Marathon answer (chapter 4), then run again for the hosts that are left"
+            return Evidence(False, f"{text}: {self.tasks.problem}", remedy=remedy, hopeless=True)
         if before.live_restore or not self.tasks.running:
-            told = f"; Marathon does not tell: {self.tasks.problem}" if self.tasks.problem else ""
-            return Evidence(True, f"Docker on {host.name} answers, with {len(there)} containers{told}")
-        tasks: Tasks = ask()
+            return Evidence(True, f"Docker on {host.name} answers, with {len(there)} containers")
+        tasks = ask()
         if tasks.problem:
             return Evidence(False, f"Marathon does not tell of its tasks: {tasks.problem}")
         listed = self.tasks.at.get(host.address, frozenset()) & tasks.at.get(host.address, frozenset())
