@@ -289,8 +289,9 @@ class Container(Step):
             return "\n".join([*lines, self._demand_image(), self._run(), "up || { tell; exit 1; }", ""])
         lines.append(_COMPARE.format(name=name, observed=quote(change.observed)))
         if change.actions == ("replace",):
-            replace = _REPLACE.format(name=name, old=quote(f"{self.name}.replaced"))
-            return "\n".join([*lines, self._demand_image(), replace, f"{self._run()} && up || back", _DONE])
+            replace = _REPLACE.format(name=name, old=quote(f"{self.name}.replaced"), policy=quote(_POLICY))
+            run = f"{self._run()} && up || {{ tell || :; back; }}"
+            return "\n".join([*lines, self._demand_image(), replace, run, _DONE])
         orders = {"update": f"docker update --restart {quote(self.restart)}"}
         lines += [f'{orders.get(action, f"docker {action}")} "$id" >/dev/null' for action in change.actions]
         return "\n".join([*lines, "up || { tell; exit 1; }", ""])
@@ -393,19 +394,22 @@ tell() {{
 _COMPARE = """\
 id=$(docker inspect --type container -f '{{{{.Id}}}}' {name})
 [ "$id" = {observed} ] || {{ echo {name} is another container by now: look at it, then run again >&2; exit 1; }}"""
-# A run that died in between leaves the earlier container under its other name, stopped: it was to be replaced.
+_POLICY = "{{with .HostConfig.RestartPolicy}}{{.Name}}{{with .MaximumRetryCount}}:{{.}}{{end}}{{end}}"
+# A run that died in between leaves the earlier container under its other name, stopped: it was to be replaced. Its
+# restart policy is taken from it, for with `always` a restart of Docker would start it beside the new one.
 _REPLACE = """\
 docker rm -f {old} >/dev/null 2>&1 || :
 ran=$(docker inspect --type container -f '{{{{.State.Running}}}}' "$id")
+policy=$(docker inspect --type container -f {policy} "$id")
 back() {{
-  tell || :
   docker rm -f {name} >/dev/null 2>&1 || :
   docker rename "$id" {name} && {{ [ "$ran" != true ] || docker start "$id" >/dev/null; }} &&
-    echo the earlier container is back >&2
+    docker update --restart "${{policy:-no}}" "$id" >/dev/null && echo the earlier container is back >&2
   exit 1
 }}
 docker stop "$id" >/dev/null
-docker rename "$id" {old}"""
+docker rename "$id" {old}
+docker update --restart no "$id" >/dev/null || back"""
 _DONE = 'docker rm "$id" >/dev/null\n'
 
 
