@@ -82,6 +82,24 @@ def test_a_site_without_a_registry_has_nothing_to_do(parameters: Path) -> None:
     assert chapter.finish().outcome == "ok"
 
 
+def test_a_registry_that_lets_everybody_in_takes_no_user(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority()
+    write(parameters.parent, *authority.sign("198.51.100.11"), authority.pem)
+    monkeypatch.setenv("TEST_REGISTRY_PASSWORD", "correct horse")
+    parameters.write_text(text(f"{TLS}, user: operator, password: 'env:TEST_REGISTRY_PASSWORD'"))
+    chapter = RegistryChapter(parameters, mode="apply")
+    asks = False
+
+    def ping(registry: Registry) -> None:
+        registry._auth._basic = asks
+
+    monkeypatch.setattr(Registry, "ping", ping)
+    with pytest.raises(CheckFailed, match="lets everybody in, without asking for a user"):
+        chapter.answers()
+    asks = True
+    assert "answers and takes user operator" in chapter.answers().evidence.text
+
+
 # deleting a tag
 
 

@@ -51,7 +51,9 @@ def test_user_and_password_are_sent_only_once_they_are_wanted() -> None:
 
     with Loopback(lambda request: [reply(request)]) as server, Registry(server.url, auth=CREDENTIALS) as client:
         client.ping()
+        assert not client.asks_who
         client.tags("a")
+        assert client.asks_who
         client.tags("a")
     assert [request.headers.get("authorization") for request in server.requests] == [None, None, SHOWN, SHOWN]
 

@@ -104,6 +104,11 @@ class RegistryAuth(AuthBase):
         self._wanted: dict[tuple[str, ...], _Source] = {}  # by what was requested
         self._tokens: dict[_Source, _Token] = {}
 
+    @property
+    def asked(self) -> bool:
+        """Whether the registry has wanted to know who asks so far."""
+        return self._basic or bool(self._wanted)
+
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         with self._lock:
             source = self._wanted.get(_subject(str(request.method), str(request.url)))

@@ -278,6 +278,9 @@ class RegistryChapter(Chapter):
         with Registry.of(self.site) as registry:
             registry.ping()
             user = f" and takes user {self.site.registry.user}" if self.site.registry.user else ""
+            if user and not registry.asks_who:
+                text = f"{registry.endpoint.url}/v2/ lets everybody in, without asking for a user"
+                return Evidence(False, text, remedy="run 7.3: it gives the registry its htpasswd", hopeless=True)
             until = f", with a certificate until {self.certificate.until:%Y-%m-%d}" if self.certificate else ""
             return Evidence(True, f"{registry.endpoint.url}/v2/ answers{user}{until}")
 

@@ -139,6 +139,11 @@ class Registry:
 
     # what it is
 
+    @property
+    def asks_who(self) -> bool:
+        """Whether it has wanted to know so far who asks: one that lets everybody in takes any password."""
+        return self._auth.asked
+
     def ping(self) -> None:
         """Have it say that it speaks API V2, and takes the credentials.
 

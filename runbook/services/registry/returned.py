@@ -20,7 +20,6 @@ from runbook.services.registry import trust
 from runbook.services.registry.trust import RETURNING, Trust
 from runbook.site import HostParameters, Site
 
-
 TASK = "mesos-"
 """How the names begin of the containers in which a slave runs tasks, as the document's `docker ps` shows (5.3)."""
 

@@ -99,6 +99,7 @@ def guarded(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_tls_with_the_sites_ca_and_a_user(guarded: Guarded) -> None:
     with Registry(guarded.url, auth=(OPERATOR, Secret(PASSWORD)), ca=guarded.ca) as client:
         client.ping()
+        assert client.asks_who
         assert list(client.repositories()) == []
 
 
@@ -175,6 +176,7 @@ def test_tokens_are_fetched_for_each_scope_and_kept(binary: Path, tmp_path: Path
         Registry(url, auth=(OPERATOR, Secret(PASSWORD))) as client,
     ):
         client.ping()
+        assert client.asks_who
         assert list(client.repositories()) == ["app"]
         for _ in range(2):
             assert client.tags("app") == ["1.0"]
