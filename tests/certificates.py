@@ -29,14 +29,20 @@ class Authority:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     def sign(
-        self, *names: str, begins: datetime = NOW - timedelta(days=1), ends: datetime = NOW + timedelta(days=20)
+        self,
+        *names: str,
+        begins: datetime = NOW - timedelta(days=1),
+        ends: datetime = NOW + timedelta(days=20),
+        usage: x509.ObjectIdentifier | None = None,
     ) -> tuple[bytes, bytes]:
-        """A certificate for these addresses and its key, in PEM."""
+        """A certificate for these addresses and its key, in PEM; with an extended key usage it is for that only."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "198.51.100.11")])
         builder = self._builder(subject, self._name, key, begins, ends)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(one) for one in names]), False)
+        if usage is not None:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         certificate = builder.sign(self._key, hashes.SHA256())
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -9,6 +9,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 from certificates import NOW, Authority, write
+from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from local_host import PRESENT, LocalHost
 from registry_site import encoded, site
 
@@ -212,7 +213,7 @@ CA = Authority()
 
 
 def test_a_certificate_for_the_registry_s_address_is_taken(tmp_path: Path) -> None:
-    write(tmp_path, *CA.sign(ADDRESS, "registry.example"), CA.pem)
+    write(tmp_path, *CA.sign(ADDRESS, "registry.example", usage=Usage.SERVER_AUTH), CA.pem)
     found = Certificate.of(site(TLS, folder=tmp_path))
     assert found is not None
     assert set(found.names) == {ADDRESS, "registry.example"}
@@ -247,6 +248,7 @@ def test_plain_http_has_none() -> None:
         (CA.sign("registry.example"), "certificate", r"alternative name IP:198\.51\.100\.11"),
         (CA.sign(ADDRESS, ends=NOW - timedelta(hours=1)), "certificate", "has expired on"),
         (CA.sign(ADDRESS, begins=NOW + timedelta(hours=1)), "certificate", "is not valid before"),
+        (CA.sign(ADDRESS, usage=Usage.CLIENT_AUTH), "certificate", "may not be used by a server"),
         (Authority().sign(ADDRESS), "certificate", "is not signed by CN=site CA"),
         ((CA.sign(ADDRESS)[0], CA.sign(ADDRESS)[1]), "key", "is another certificate's"),
         ((b"nonsense", CA.sign(ADDRESS)[1]), "certificate", "holds no certificate in PEM"),

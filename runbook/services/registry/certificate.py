@@ -1,8 +1,8 @@
 """The registry's certificate, looked at before any host is: what Docker would refuse is refused here, with a reason.
 
 Docker verifies what Go's crypto/tls does: the certificate is signed by a CA of /etc/docker/certs.d/HOST:PORT (or is
-itself there), it is valid now, and names the registry's address among its subject alternative names. The common name
-does not count, since Go 1.15 and for IP addresses ever.
+itself there), it is valid now, a server may use it, and it names the registry's address among its subject alternative
+names. The common name does not count, since Go 1.15 and for IP addresses ever.
 
 Sources: 'Verify repository client with certificates' of Docker's documentation; RFC 5280, RFC 6125.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from runbook.errors import ParameterError, Problem
 from runbook.site import Site
@@ -115,6 +116,12 @@ def _wrong(contents: dict[str, bytes], key_file: Path, host: str, now: datetime)
             f"is for {named}, and Docker hosts know the registry as {host}",
             f"have one signed with the subject alternative name {kind}:{host} (its common name does not count)",
         )
+    if not _serves(own):
+        yield (
+            "certificate",
+            "may not be used by a server",
+            "have one signed with serverAuth among its extended key usages, or without any",
+        )
     if (root := _root(chain, authorities)) is None:
         yield (
             "certificate",
@@ -182,6 +189,15 @@ def _root(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certific
             return None
         current = between
     return None
+
+
+def _serves(certificate: x509.Certificate) -> bool:
+    """Whether a certificate may be a server's: without extended key usages it may be used for anything."""
+    try:
+        usages = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    return not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}.isdisjoint(usages)
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
