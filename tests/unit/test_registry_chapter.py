@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 import pytest
@@ -13,7 +14,7 @@ from fake_registry import FakeRegistry
 from registry_site import ZERO, probed, site
 
 from runbook.chapter import Chapter
-from runbook.errors import CheckFailed, GateRefused, ManifestUnknown, ParameterError
+from runbook.errors import CheckFailed, EndpointUnreachable, GateRefused, ManifestUnknown, ParameterError
 from runbook.events import subscribe
 from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
@@ -210,6 +211,31 @@ def test_sizes_and_ages_are_told_in_their_units() -> None:
     assert list(shown["size"]) == ["1.5 MB", ""]
     assert list(shown["age"]) == ["3 days", ""]
     assert list(shown["created"]) == ["2026-11-25 01:02", ""]
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_a_registry_that_does_not_tell_is_not_shown_as_an_empty_one(
+    parameters: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    def page(*_: object) -> NoReturn:
+        raise EndpointUnreachable("http://198.51.100.11:8600/v2/_catalog: Connection refused")
+
+    monkeypatch.setattr(Registry, "page", page)
+    chapter = RegistryChapter(parameters, mode=mode)
+    for table in (chapter.repositories(), chapter.tags(), chapter.layers()):
+        assert table.caption == "not known: http://198.51.100.11:8600/v2/_catalog: Connection refused"
+        assert table.frame.empty
+
+
+@pytest.mark.parametrize(("after", "caption"), [(None, "1 repository"), ("a", "the first 1 repository")])
+def test_the_tables_say_how_many_repositories_they_are_of(
+    parameters: Path, monkeypatch: pytest.MonkeyPatch, after: str | None, caption: str
+) -> None:
+    monkeypatch.setattr(Registry, "page", lambda *_: (["a"], after))
+    monkeypatch.setattr(Registry, "tags", lambda *_: [])
+    chapter = RegistryChapter(parameters)
+    shown = [table.caption for table in (chapter.repositories(), chapter.tags(), chapter.layers())]
+    assert shown == [caption, f"0 tags of {caption}", f"layers of {caption}"]
 
 
 # an image for the round trip

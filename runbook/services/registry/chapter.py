@@ -167,21 +167,21 @@ class RegistryChapter(Chapter):
     def repositories(self) -> Table:
         """7.4.6: the repositories, with how many tags each has, and how big and new they are."""
         with self.section("7.4.6 repositories", "The repositories"):
-            found, more = self._survey()
-            return Table(_readable(repositories_table(found)), _repositories(found, more))
+            found, told = self._survey()
+            return Table(_readable(repositories_table(found)), told)
 
     def tags(self) -> Table:
         """7.4.6: the tags, with digest, size, age, and which others go with each where it is deleted."""
         with self.section("7.4.6 tags", "The tags"):
-            found, more = self._survey()
+            found, told = self._survey()
             frame = _readable(tags_table(found)).drop(columns=["media_type"])
-            return Table(frame, f"{plural(len(frame), 'tag')} of {_repositories(found, more)}")
+            return Table(frame, f"{plural(len(frame), 'tag')} of {told}" if found.repositories else told)
 
     def layers(self) -> Table:
         """7.4.6: the layers, the biggest first, and which images share each."""
         with self.section("7.4.6 layers", "The layers, and who shares them"):
-            found, _ = self._survey()
-            return Table(_readable(layers_table(found)), "layers")
+            found, told = self._survey()
+            return Table(_readable(layers_table(found)), f"layers of {told}" if found.repositories else told)
 
     # 7.5
 
@@ -285,17 +285,18 @@ class RegistryChapter(Chapter):
             return Evidence(True, f"{registry.endpoint.url}/v2/ answers{user}{until}")
 
     def _survey(self) -> tuple[Survey, str]:
-        """What the first repositories hold, and a mark where there are more. Nothing where there is no registry yet."""
+        """What the first repositories hold, and how many they are; where no registry tells yet, nothing, and why."""
         if self.site.registry_address is None:
-            return Survey((), (), 0.0), ""
+            return Survey((), (), 0.0), "no host of the site is a registry"
         try:
             with Registry.of(self.site) as registry:
                 names, after = registry.page(SHOWN)
-                return survey(registry, names), "+" if after else ""
-        except ServiceError:
+                count = plural(len(names), "repository", "repositories")
+                return survey(registry, names), f"the first {count}" if after else count
+        except ServiceError as error:
             if self.mode is Mode.APPLY:
                 raise
-            return Survey((), (), 0.0), ""
+            return Survey((), (), 0.0), f"not known: {error.message}"
 
     def _deleted(self, registry: Registry, repository: str, tag: str) -> ApplyResult:
         label = f"tag {repository}:{tag}"
@@ -364,11 +365,6 @@ c=$(docker inspect --type container -f '{{{{json .}}}}' {name} 2>/dev/null) || e
 echo "container=$c"
 echo "version=$(docker exec {name} registry --version 2>/dev/null | head -n 1)"
 """
-
-
-def _repositories(found: Survey, more: str) -> str:
-    count = len(found.repositories)
-    return f"{count}+ repositories" if more else plural(count, "repository", "repositories")
 
 
 def _readable(frame: pd.DataFrame) -> pd.DataFrame:
