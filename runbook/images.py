@@ -20,13 +20,17 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from urllib3.exceptions import HTTPError
 
 from runbook.errors import ImageUnavailable
 from runbook.remote.containers import archived_id
 from runbook.site import ImageParameters, Site
 
-PULL_TIMEOUT = 600
-"""Seconds without a word from the engine after which a pull or a save counts as failed."""
+TIMEOUT = 600
+"""Seconds without a word from the engine after which a save counts as failed. A pull takes as long as the engine gives
+it: docker-py sets no timeout there."""
+NOT_KNOWN_YET = "0" * 64
+"""What stands for a sum in parameters whose archive is still to be made, as in parameters/production.yml."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,15 @@ class Saved:
     def __str__(self) -> str:
         if self.was_there:
             return f"{self.name}: {self.image.file} is there, with the sum of the parameters"
-        told = "as the parameters say" if self.as_promised else "put its sum into the parameters"
+        if self.as_promised:
+            told = "as the parameters say"
+        elif self.image.sha256 == NOT_KNOWN_YET:
+            told = "put its sum into the parameters"
+        else:
+            told = (
+                "its sum is not the parameters': before you put it there, see that the tag still means the image that was "
+                "chosen (another version of Docker writes other archives, too)"
+            )
         return f"{self.name}: {self.image.tag} saved as {self.image.file}: {told}"
 
 
@@ -88,7 +100,7 @@ def _progress() -> Progress:
 def _engine() -> docker.DockerClient:
     """The engine of this machine, or DOCKER_HOST's."""
     try:
-        return docker.from_env(timeout=PULL_TIMEOUT)
+        return docker.from_env(timeout=TIMEOUT)
     except DockerException as error:
         place = os.environ.get("DOCKER_HOST", "its socket")
         raise ImageUnavailable(
@@ -106,7 +118,7 @@ def _told(tag: str) -> Iterator[None]:
         raise ImageUnavailable(f"there is no image {tag} in this machine's Docker", "run without --no-pull") from error
     except NotFound as error:
         raise ImageUnavailable(f"{tag}: no registry has it: {error.explanation}", "correct the tag") from error
-    except (APIError, RequestException) as error:
+    except (APIError, RequestException, HTTPError) as error:  # of a stream docker-py lets urllib3's own through
         said = error.explanation if isinstance(error, APIError) else error
         raise ImageUnavailable(
             f"{tag} cannot be had: {said}",

@@ -14,6 +14,8 @@ import requests
 from click.testing import CliRunner
 from docker.errors import APIError, DockerException, ImageNotFound
 from docker_payloads import TAG, archive
+from loopback import Loopback, Request, Reset, answer
+from loopback import Piece as Ending
 
 from runbook import images
 from runbook.cli import main
@@ -90,6 +92,16 @@ def test_an_image_is_pulled_by_its_tag_and_saved_whole(
     assert images.lines([again]) == ""
 
 
+def test_a_sum_that_is_not_the_parameters_is_not_just_to_be_pasted(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Engine(content))
+    (first,) = images.save(site(tmp_path))
+    assert str(first).endswith(": put its sum into the parameters")
+    (saved,) = images.save(site(tmp_path, sha256="1" * 64))
+    assert "see that the tag still means the image that was chosen" in str(saved)
+
+
 def test_an_archive_whose_name_says_so_is_gzipped(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +124,24 @@ def test_what_breaks_off_leaves_the_earlier_archive(
         list(images.save(site(tmp_path)))
     assert (tmp_path / "images" / "tiny.tar").read_bytes() == b"the earlier one"
     assert len(list((tmp_path / "images").iterdir())) == 1
+
+
+@pytest.mark.parametrize("end", [b"", Reset()])
+def test_an_engine_that_dies_in_a_pull_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Ending) -> None:
+    """By the real client, which asks for the version first."""
+
+    def reply(request: Request) -> Iterator[Ending]:
+        if request.target.endswith("/version"):
+            yield answer(200, {"ApiVersion": "1.41", "MinAPIVersion": "1.12"})
+        else:
+            said = b'{"status": "Pulling"}\r\n'
+            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(said), said)
+            yield end
+
+    with Loopback(reply) as engine:
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://{engine.address}")
+        with pytest.raises(ImageUnavailable, match=r"tiny:1 cannot be had: .*Connection broken"):
+            list(images.save(site(tmp_path)))
 
 
 def test_an_unreachable_registry_and_a_missing_docker_are_named(
