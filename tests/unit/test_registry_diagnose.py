@@ -6,12 +6,16 @@ Lines of 20.10 are recorded from nodes of the lab; that of 1.11 is the document'
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
+from local_host import PRESENT, LocalHost
 from registry_site import ADDRESS, EDITED, PACKAGED, probed, site
 
 from runbook.errors import HostUnreachable
 from runbook.remote.hosts import Output
+from runbook.remote.shell import Piece, question
 from runbook.services.registry import diagnose, transfer
 from runbook.services.registry.trust import KEY, Trust
 
@@ -180,3 +184,38 @@ def test_the_client_s_configuration_is_in_no_command_line(monkeypatch: pytest.Mo
     assert "correct" not in script
     assert 'rm -rf "$DOCKER_CONFIG"\' EXIT' in script
     assert transfer._client(site()) == "{}"
+
+
+DOCKER = """\
+#!/bin/sh
+# Images as files below $IMAGES, named by their tags, with their ids in them; `pull` and `push` fail as $FAILS says.
+file() { echo "$IMAGES/$(echo "$1" | tr / _)"; }
+case $1 in
+inspect) for name; do :; done; cat "$(file "$name")" ;;
+tag) if [ -e "$(file "$2")" ]; then cp "$(file "$2")" "$(file "$3")"; else echo "$2" > "$(file "$3")"; fi ;;
+rmi) rm "$(file "$2")" ;;
+push) case $FAILS in push) echo refused; exit 1 ;; esac ;;
+pull) case $FAILS in pull) echo refused; exit 1 ;; esac; echo id > "$(file "$2")" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("had", [True, False])
+@pytest.mark.parametrize("fails", ["", "push", "pull"])
+@pytest.mark.parametrize("shell", PRESENT)
+def test_a_host_keeps_the_names_that_it_had_and_no_other(tmp_path: Path, shell: str, fails: str, had: bool) -> None:
+    tag, name = "lab/userland:1", f"{ADDRESS}/lab/userland:1"
+    images, program = tmp_path / "images", tmp_path / "bin/docker"
+    for folder in (images, program.parent):
+        folder.mkdir()
+    program.write_text(DOCKER)
+    program.chmod(0o755)
+    for one in (tag, name) if had else (tag,):
+        (images / one.replace("/", "_")).write_text("id\n")
+    before = {file.name: file.read_text() for file in images.iterdir()}
+    path = f"{program.parent}:{os.environ['PATH']}"
+    host = LocalHost(shell, tmp_path, environment={"PATH": path, "IMAGES": str(images), "FAILS": fails})
+    frame = host.run(Piece("0", question(transfer._there_and_back(site(), tag, name))))["0"]
+    tried = transfer._tried(Output(frame.out, frame.err, frame.status))
+    assert [one.name for one in tried if one.status] == [fails] * bool(fails)
+    assert {file.name: file.read_text() for file in images.iterdir()} == before

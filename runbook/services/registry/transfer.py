@@ -322,12 +322,14 @@ def _pull(site: Site, name: str) -> str:
 
 
 def _keeping(name: str, script: str) -> str:
-    """The script, and afterwards the name only where it was there before."""
+    """The script, and afterwards the name where, and only where, it was there before."""
     word = quote(name)
     return (
-        f"docker inspect --type image {word} >/dev/null 2>&1 && had=yes || had=no\n"
+        f"had=$(docker inspect --type image -f '{{{{.Id}}}}' {word} 2>/dev/null)\n"
         f"(\n{script})\nstatus=$?\n"
-        f"[ $had = yes ] || docker rmi {word} >/dev/null 2>&1\nexit $status\n"
+        f'if [ -z "$had" ]; then docker rmi {word} >/dev/null 2>&1\n'
+        f'elif ! docker inspect --type image {word} >/dev/null 2>&1; then docker tag "$had" {word} >&2\nfi\n'
+        "exit $status\n"
     )
 
 
