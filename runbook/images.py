@@ -56,8 +56,8 @@ class Saved:
             told = "put its sum into the parameters"
         else:
             told = (
-                "its sum is not the parameters': before you put it there, see that the tag still means the image that was "
-                "chosen (another version of Docker writes other archives, too)"
+                "its sum is not the parameters': before you put it there, see that the tag still means the image that "
+                "was chosen (another version of Docker writes other archives, too)"
             )
         return f"{self.name}: {self.image.tag} saved as {self.image.file}: {told}"
 
