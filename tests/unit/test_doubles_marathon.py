@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from runbook.lab.doubles.marathon.apps import Clock, give_ports, updated
 from runbook.lab.doubles.marathon.deployments import Deployment, replace, scale
 from runbook.lab.doubles.marathon.flags import Flags
 from runbook.lab.doubles.marathon.mesos import Masters
-from runbook.lab.doubles.marathon.scheduler import Scheduler
+from runbook.lab.doubles.marathon.scheduler import Delay, Scheduler
 from runbook.lab.doubles.marathon.tasks import Offer, Task
 
 Json = dict[str, Any]
@@ -102,6 +103,9 @@ class Kept(zk.Store):
     def get(self, key: str) -> Json | None:
         return self.kept.get(key)
 
+    def put(self, key: str, value: Json) -> None:
+        self.kept[key] = value
+
     def keys(self, prefix: str) -> list[str]:
         return [key for key in self.kept if key.startswith(prefix)]
 
@@ -129,6 +133,21 @@ def test_a_deployment_counts_though_its_app_was_not_kept_any_more() -> None:
 def test_tasks_of_an_app_that_is_gone_are_ended() -> None:
     scheduler = leading(task_1=a_task(1, "v").kept())
     assert [moves.kill for moves in scheduler._moves().values()] == [(scheduler.tasks["app.1"],)]
+
+
+def test_a_delay_that_is_over_is_forgotten_after_a_while() -> None:
+    """As `RateLimiterActor` of 1.1 does every 10 s: a crash a day must not make the next one wait for an hour."""
+    scheduler = leading(group_root={"apps": {"/app": app(), "/other": app()}})
+    present = time.monotonic()
+    scheduler.delays = {"/app": Delay(3600.0, present - 1), "/other": Delay(3600.0, present + 3600)}
+    scheduler._tick()
+    assert list(scheduler.delays) == ["/other"]
+    scheduler.note_failure(a_task(1, "v"), "TASK_FAILED", "")
+    assert scheduler.delays["/app"].seconds == 1
+    scheduler.delays["/app"].until = present - 1
+    scheduler._tick()
+    scheduler.note_failure(a_task(2, "v"), "TASK_FAILED", "")
+    assert scheduler.delays["/app"].seconds == 1.15, "until then it grows"
 
 
 # placement, and what Mesos is told

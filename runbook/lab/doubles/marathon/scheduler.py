@@ -24,6 +24,7 @@ from .tasks import TERMINAL, Offer, Task
 from .zk import Store
 
 TICK = 0.5  # seconds
+FORGET = 10.0  # seconds between two looks at which delays are over
 KILL_AGAIN = 5.0  # seconds after which a task that should end is told so again
 LOCKED = (
     "App is locked by one or more deployments. Override with the option '?force=true'. "
@@ -35,7 +36,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Delay:
-    """How long an app that failed has to wait: `seconds`, which grow, until `until` by the monotonic clock."""
+    """How long an app that failed has to wait: `seconds`, until `until` by the monotonic clock.
+
+    They grow with each failure, and begin anew with one that comes when the last delay is over and forgotten.
+    """
 
     seconds: float
     until: float
@@ -70,6 +74,7 @@ class Scheduler:
         self._lacking: list[tuple[str, str, int]] = []
         self._next_revival = 0.0  # by the monotonic clock
         self._next_reconciliation = float("inf")
+        self._next_forgetting = 0.0
         self.driver = Driver(masters, self._framework_info, self._handle)
 
     def start(self) -> None:
@@ -211,6 +216,9 @@ class Scheduler:
                 self.kill(task)
         for deployment in list(self.deployments.values()):
             self._advance(deployment)
+        if present >= self._next_forgetting:
+            self.delays = {app_id: delay for app_id, delay in self.delays.items() if delay.until > present}
+            self._next_forgetting = present + FORGET
         if present >= self._next_reconciliation:
             self._reconcile()
         self._revive()
