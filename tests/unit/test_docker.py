@@ -305,6 +305,8 @@ def test_containers_are_matched_with_tasks_by_their_environment(monkeypatch: pyt
     assert list(table["id"][:2]) == ["a3cef6d428a5", "3591de1ab93a"]
     other = ps.table(fleet(monkeypatch, node1=recorded("ps.txt")), tasks()).frame
     assert other["state"][1] == "– of another app, or of none any longer"
+    silent = ps.table(fleet(monkeypatch, node1=recorded("ps.txt")), None).frame
+    assert silent["state"][1] == "– of Mesos; Marathon, which does not answer, would tell of which app"
 
 
 def test_no_other_variable_leaves_the_host() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_marathon import marathon_site
+from fake_marathon import parameters as fake_parameters
 
 from runbook.chapter import Chapter
 from runbook.errors import AppInvalid
@@ -60,8 +62,22 @@ def test_parameters_without_the_app_are_refused_when_the_chapter_opens(parameter
     assert Chapter._open is None
 
 
-def test_a_plan_before_anything_runs_tries_no_claim_about_containers(parameters: Path) -> None:
+@pytest.mark.parametrize(("mode", "verdict"), [("plan", Verdict.NOT_TRIED), ("verify", Verdict.FAILS)])
+def test_where_marathon_does_not_answer_nothing_is_claimed_of_containers(
+    parameters: Path, mode: str, verdict: Verdict
+) -> None:
     """Nobody listens at port 5."""
     parameters.write_text(EVERYTHING)
-    chapter = DockerHosts(parameters)
-    assert [result.verdict for result in (chapter.running(), chapter.times())] == [Verdict.NOT_TRIED] * 2
+    chapter = DockerHosts(parameters, mode=mode)
+    result = chapter.times()
+    assert result.verdict is verdict
+    assert "marathon on node1" in result.evidence.text
+    assert chapter.logs().caption == "docker logs of centos-marathon, which Marathon does not name: it does not answer"
+    assert chapter.ps().frame.empty
+
+
+def test_a_plan_before_the_app_runs_tries_no_claim_about_containers(parameters: Path) -> None:
+    with marathon_site() as (site, _):
+        parameters.write_text(fake_parameters(site.marathon.http_port))
+        chapter = DockerHosts(parameters)
+        assert [result.verdict for result in (chapter.running(), chapter.times())] == [Verdict.NOT_TRIED] * 2

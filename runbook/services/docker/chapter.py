@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import display
 
 from runbook.chapter import Chapter
-from runbook.errors import ApplyFailed, CheckFailed
+from runbook.errors import ApplyFailed, CheckFailed, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -162,13 +162,15 @@ class DockerHosts(Chapter):
     def ps(self) -> Table:
         """5.3: `docker ps` of every host, beside Marathon's tasks."""
         with self.section("5.3 ps", "The containers of each host"):
-            return ps.table(self.members, self._tasks())
+            return ps.table(self.members, self._known_tasks())
 
     def logs(self) -> Table:
         """5.3: the last lines that each container of the app printed, on its host."""
         with self.section("5.3 logs", "What the containers print"):
-            lines = ps.last_lines(self.members, self._of_app())
-            return Table(lines, f"docker logs of {self.APP}", literal=("last lines",))
+            tasks = self._known_tasks()
+            lines = ps.last_lines(self.members, self._of_app(tasks_table([]) if tasks is None else tasks))
+            told = "" if tasks is not None else ", which Marathon does not name: it does not answer"
+            return Table(lines, f"docker logs of {self.APP}{told}", literal=("last lines",))
 
     def times(self) -> CheckResult:
         """5.3, check: each container of the app prints the time, as the document shows it."""
@@ -187,13 +189,22 @@ class DockerHosts(Chapter):
         return bool(self.site.having("marathon"))
 
     def _tasks(self) -> pd.DataFrame:
-        return tasks_of(self.site, self.APP, mode=self.mode) if self._has_marathon else tasks_table([])
+        """The app's tasks. Raises ServiceError where Marathon does not answer."""
+        return tasks_of(self.site, self.APP, mode=Mode.APPLY) if self._has_marathon else tasks_table([])
 
-    def _of_app(self, tasks: pd.DataFrame | None = None) -> pd.DataFrame:
+    def _known_tasks(self) -> pd.DataFrame | None:
+        """The same for a table: None where Marathon does not answer. Only in apply mode its error is raised."""
+        try:
+            return self._tasks()
+        except ServiceError:
+            if self.mode is Mode.APPLY:
+                raise
+            return None
+
+    def _of_app(self, tasks: pd.DataFrame) -> pd.DataFrame:
         """The containers of the app's tasks."""
-        names = (self._tasks() if tasks is None else tasks)["task"]
         found = ps.containers(self.members)
-        return found[found["task"].isin(names)]
+        return found[found["task"].isin(tasks["task"])]
 
     def _contained(self) -> Evidence:
         if not self._has_marathon:
@@ -216,7 +227,7 @@ class DockerHosts(Chapter):
     def _printed(self) -> Evidence:
         if not self._has_marathon:
             return Evidence(True, NO_MARATHON)
-        lines = ps.last_lines(self.members, self._of_app())
+        lines = ps.last_lines(self.members, self._of_app(self._tasks()))
         mute = lines[~lines["last lines"].map(lambda text: bool(TIME.search(text)))]
         wanted = int(self._app.get("instances", 1))
         if len(mute) or len(lines) < wanted:

@@ -19,6 +19,7 @@ from runbook.errors import StepFailed
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
 from runbook.services.docker.engine import DEMAND, unanswered
+from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
 from runbook.services.probes import values
 from runbook.views.tables import Table
@@ -72,13 +73,19 @@ def _task(variable: str) -> str | None:
     return text.partition("=")[2] or None
 
 
-def table(hosts: Hosts, tasks: pd.DataFrame) -> Table:
-    """The same, beside Marathon's `tasks` (its tasks_table): who runs what, and what only one of both knows of."""
+def table(hosts: Hosts, tasks: pd.DataFrame | None) -> Table:
+    """The same, beside Marathon's `tasks` (its tasks_table): who runs what, and what only one of both knows of.
+
+    None stands for the tasks of a Marathon that does not answer.
+    """
     answers = hosts.run(_PS)
     frame = _frame(answers)
-    known = tasks.set_index("task")
+    known = (tasks_table([]) if tasks is None else tasks).set_index("task")
     of_tasks = (None if pd.isna(task) else task for task in frame["task"])
-    states = [_state(name, task, known) for name, task in zip(frame["container"], of_tasks, strict=True)]
+    states = [
+        _state(name, task, None if tasks is None else known)
+        for name, task in zip(frame["container"], of_tasks, strict=True)
+    ]
     frame.insert(1, "state", states)
     missing = known[~known.index.isin(frame["task"].dropna())]
     lost = [
@@ -91,9 +98,11 @@ def table(hosts: Hosts, tasks: pd.DataFrame) -> Table:
     return Table(shown.fillna(""), "docker ps", states=("state",), literal=("command",))
 
 
-def _state(name: str, task: str | None, known: pd.DataFrame) -> str:
+def _state(name: str, task: str | None, known: pd.DataFrame | None) -> str:
     if task is None:
         return "⚠ Mesos' name, and no task" if name.startswith("mesos-") else "– not of Mesos"
+    if known is None:
+        return "– of Mesos; Marathon, which does not answer, would tell of which app"
     if task not in known.index:
         return "– of another app, or of none any longer"
     return f"✓ {known['state'][task]}"
