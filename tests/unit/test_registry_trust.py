@@ -364,6 +364,26 @@ def test_a_daemon_that_does_not_tell_is_judged_by_the_times_of_its_files() -> No
     assert change.actions == ("restart",)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "arguments", "pid", "restarts"),
+    [
+        (site(), (), 77, True),  # the flag was added to the unit after the daemon had started
+        (site(), (ADDRESS,), 77, False),
+        (site(), (), 78, False),  # another process than the one that was looked at: restarted since
+        (site(TLS), (ADDRESS,), 77, True),  # the flag was taken out of the unit
+        (site(TLS), ("a:1",), 77, False),
+    ],
+)
+def test_a_daemon_that_does_not_tell_is_judged_by_its_command_line_too(
+    wanted: Site, arguments: tuple[str, ...], pid: int, restarts: bool
+) -> None:
+    """As the document does it, with 1.11: the unit edited, `systemctl daemon-reload`, and no restart."""
+    flags = (ADDRESS,) if wanted.registry.security == "insecure" else ()
+    found = Trust(installed=True, pid=77, version="1.11.1", flags=flags, sources=(PACKAGED,), arguments=arguments)
+    change = trust.docker(wanted, ADDRESS, found).plan(service(pid, None))
+    assert (change is not None and change.actions == ("restart",)) is restarts
+
+
 @pytest.mark.parametrize("found", [{"flags": ("a:1",)}, {"arguments": ("a:1",)}])
 def test_a_command_line_needs_a_restart(found: dict[str, object]) -> None:
     change = docker(**found).plan(service(77, ()), frozenset({DROPIN}))

@@ -383,7 +383,8 @@ class Docker(Service):
     """Docker's service, restarted or (where that is enough) told to read daemon.json anew until the daemon itself
     names the registry among the insecure ones; with `secure`, until it does not.
 
-    Where the daemon does not tell (before 1.13), the times of the files decide, as for any service.
+    Where the daemon does not tell (before 1.13), the times of the files decide, as for any service, and its command
+    line.
     """
 
     registry: str = field(kw_only=True)
@@ -412,11 +413,19 @@ class Docker(Service):
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         told = _told(present.get("registries", ""))
         if told is None:
-            return super()._stale(present, state, pending)
+            return super()._stale(present, state, pending) or self._outrun(present)
         changing = [path for path in self.restart_if_newer if path in pending]
         if changing or trusts(told, self.registry) is not self.secure:
             return changing
         return [DROPIN if self.trust.by_flags else SETTINGS]
+
+    def _outrun(self, present: Facts) -> list[str]:
+        """The files by which a daemon that does not tell would have another command line than it runs with."""
+        runs = trusts(self.trust.arguments, self.registry)
+        differs = runs if self.secure else self.trust.by_flags and not runs
+        if not differs or present["MainPID"] != str(self.trust.pid):  # another process than the one that was looked at
+            return []
+        return [*self.trust.sources] or ["its unit"]
 
     def _reloads(self, pending: frozenset[str]) -> bool:
         """Whether what differs is in daemon.json alone, and the daemon reads that anew."""
