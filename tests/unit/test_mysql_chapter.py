@@ -9,6 +9,9 @@ import pytest
 
 from runbook.chapter import Chapter
 from runbook.errors import ParameterError
+from runbook.remote.hosts import Hosts
+from runbook.remote.results import ApplyResult
+from runbook.services.docker.chapter import UPLOAD_DEADLINE
 from runbook.services.mysql import MySql
 
 IMAGE = f'images: {{mysql: {{tag: "mysql:5.7.13", file: mysql.tar, sha256: "{"0" * 64}"}}}}\n'
@@ -56,3 +59,18 @@ def test_what_mysql_cannot_do_without_is_told_when_the_chapter_opens(
 def test_the_roles_and_an_image_suffice(parameters: Path) -> None:
     parameters.write_text(text(*MEMBER, "mesos_slave", "marathon") + IMAGE)
     assert len(MySql(parameters).definition().frame) > 5
+
+
+def test_an_image_has_as_much_time_as_in_chapter_5(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_MYSQL_PASSWORD", "otter-over-sand")
+    monkeypatch.setenv("RUNBOOK_MYSQL_ROOT_PASSWORD", "heron-under-ice")
+    given = []
+
+    def apply(self: Hosts, steps: object, name: str = "", deadline: float = 0.0) -> ApplyResult:
+        given.append(deadline)
+        return ApplyResult(name, self.mode, ())
+
+    monkeypatch.setattr(Hosts, "apply", apply)
+    parameters.write_text(text(*MEMBER, "mesos_slave", "marathon") + IMAGE)
+    MySql(parameters, mode="apply").prepare()
+    assert given == [UPLOAD_DEADLINE]

@@ -21,6 +21,7 @@ from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import quote
+from runbook.services.docker.chapter import UPLOAD_DEADLINE
 from runbook.services.findings import Finding, Findings
 from runbook.services.marathon.apps import app_id, definition
 from runbook.services.marathon.deploy import deploy, marathon_of
@@ -64,7 +65,7 @@ class MySql(Chapter):
         """6.1: the image, the data's folder and the passwords on the data's host. Raises ApplyFailed, SecretError."""
         with self.section("6.1", "The image, the data's folder, the passwords"):
             steps = preparation(self.site)  # resolves the secrets before any host is touched
-            return self._applied(lambda: self._data_host.apply(steps, name="docker load"))
+            return self._applied(lambda: self._data_host.apply(steps, name="docker load", deadline=UPLOAD_DEADLINE))
 
     def nothing_is_in_the_way(self) -> CheckResult:
         """6.3, check before anything is deployed: memory, port, room, image, folder; each with what was found."""
