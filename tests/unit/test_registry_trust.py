@@ -278,6 +278,30 @@ def test_a_host_that_did_not_tell_is_left_untouched(mode: Mode) -> None:
         step.plan("")
 
 
+SHELL = UNIT.replace(
+    "ExecStart=/usr/bin/docker daemon -H fd://",
+    "EnvironmentFile=-/etc/sysconfig/docker\n"
+    "ExecStart=/bin/sh -c '/usr/bin/docker daemon -H fd:// $INSECURE_REGISTRY 2>&1 | logger -t docker'",
+)
+"""Docker through a shell, for the sake of a pipe."""
+
+
+def test_where_a_shell_puts_the_flag_in_nothing_is_touched() -> None:
+    flag = {"/etc/sysconfig/docker": "INSECURE_REGISTRY='--insecure-registry a:1'\n"}
+    found = Trust.read(probed({PACKAGED: SHELL}, environment=flag, told=None, version="1.10.3"))
+    (step,) = trust.steps(site(), found, Mode.APPLY)
+    with pytest.raises(StepFailed, match="is in /etc/sysconfig/docker, and the unit runs Docker through a shell"):
+        step.plan(service(77, None))
+    trusting = Trust.read(probed({PACKAGED: SHELL}, environment=flag, told=(ADDRESS,)))
+    (step,) = trust.steps(site(), trusting, Mode.APPLY)
+    assert step.plan(service(77, (ADDRESS,))) is None
+    labels = [step.label for step in trust.steps(site(TLS), found, Mode.APPLY, b"CA")]
+    assert labels[1:] == [f"file /etc/docker/certs.d/{ADDRESS}/ca.crt", "service docker"]
+    # without the flag, daemon.json is the place
+    without = Trust.read(probed({PACKAGED: SHELL}))
+    assert json.loads(after(one(JsonMembers, without), None) or "") == {KEY: [ADDRESS]}
+
+
 # tls
 
 
@@ -408,8 +432,9 @@ def test_a_drop_in_that_comes_after_ours_is_named() -> None:
 
 def test_another_configuration_file_is_named() -> None:
     found = Trust.read(probed({PACKAGED: UNIT.replace("fd://\n", "fd:// --config-file /etc/docker/other.json\n")}))
+    (step,) = trust.steps(site(), found, Mode.APPLY)
     with pytest.raises(StepFailed, match=r"reads /etc/docker/other\.json in the place of"):
-        trust.docker(site(), ADDRESS, found).plan(service(77, ()))
+        step.plan(service(77, ()))
 
 
 # showing

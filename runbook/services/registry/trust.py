@@ -52,6 +52,7 @@ ADDED = "RUNBOOK_INSECURE_REGISTRIES"
 DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
 CERTIFICATES = "/etc/docker/certs.d"
 _FOLDER = str(PurePosixPath(DROPIN).parent)
+_SHELLS = frozenset({"sh", "bash", "dash"})
 _LOOPBACK = frozenset({"127.0.0.0/8", "::1/128"})  # which Docker trusts by itself
 
 RELOADS = (17, 6)
@@ -81,7 +82,8 @@ class Trust:
     put the variables in; `sources`: the files that have the flag; `added`: those that the drop-in of ours names beyond
     them, None without one; `listed`: those of daemon.json, None where it has no such key; `told`: those that the
     running daemon names, None where it does not tell (before 1.13, or it does not run); `arguments`: those of its
-    command line; `ca`: the SHA-256 of the registry's CA there. `problem` is why nothing of this could be found out.
+    command line; `by_shell`: the unit runs it through a shell, which has flags of its own to put in; `ca`: the SHA-256
+    of the registry's CA there. `problem` is why nothing of this could be found out.
     """
 
     installed: bool = False
@@ -96,6 +98,7 @@ class Trust:
     settings_file: str = SETTINGS
     told: tuple[str, ...] | None = None
     arguments: tuple[str, ...] = ()
+    by_shell: bool = False
     ca: str = ""
     live_restore: bool = False
     containers: tuple[Running, ...] = ()
@@ -125,6 +128,7 @@ class Trust:
             settings_file=_option(unit.words, "--config-file") or SETTINGS,
             told=_told(found.get("registries", "")),
             arguments=insecure(arguments),
+            by_shell=PurePosixPath("".join(unit.words[:1])).name in _SHELLS,
             ca=found.get("ca", ""),
             live_restore=_live_restore(found.get("live", ""), arguments, settings),
             containers=tuple(_running(line) for line in values(output.stdout, "container")),
@@ -134,6 +138,11 @@ class Trust:
     def by_flags(self) -> bool:
         """Whether the place for the trust is the command line."""
         return bool(self.flags)
+
+    @property
+    def unclear(self) -> bool:
+        """Whether it cannot be told what the command line holds: a shell puts the flag in, if anything does."""
+        return self.by_shell and bool(self.sources)
 
     @property
     def reloads(self) -> bool:
@@ -295,14 +304,16 @@ exit 0
 def steps(site: Site, trust: Trust, mode: Mode, ca: bytes = b"") -> Sequence[Step]:
     """What makes a host's Docker trust the site's registry, from what was found there; `ca` is the site's, for tls.
 
-    A plan begins with Docker's package, so that it can say what follows where there is none yet. A host of which
-    nothing could be found out is left untouched, and fails.
+    A plan begins with Docker's package, so that it can say what follows where there is none yet. A host is left
+    untouched, and fails, of which nothing could be found out, or not where its Docker has its settings from.
     """
     address = site.registry_address
     if address is None:
         return ()
-    if trust.problem:
+    if trust.problem or trust.settings_file != SETTINGS:
         return (docker(site, address, trust),)
+    if trust.unclear:
+        return (*(certificate(address, ca) if site.registry.security == "tls" else ()), docker(site, address, trust))
     foreseen = (engine.install(site),) if mode is Mode.PLAN else ()
     if site.registry.security == "tls":
         own = (*certificate(address, ca), *insecurely(address, trust, wanted=False))
@@ -437,6 +448,12 @@ class Docker(Service):
             raise StepFailed(
                 f"whom Docker trusts here was not found out: {trust.problem}",
                 "see that the host and its Docker answer, then run again: nothing was touched",
+            )
+        if trust.unclear and trusts(trust.effective, self.registry) is self.secure:
+            raise StepFailed(
+                f"{FLAG} is in {', '.join(trust.sources)}, and the unit runs Docker through a shell: whether that puts "
+                f"it in cannot be told, and given in {SETTINGS} as well it would keep Docker from starting",
+                "have the unit run Docker itself (a drop-in with another ExecStart), then run again",
             )
         if trust.settings_file != SETTINGS:
             raise StepFailed(
