@@ -141,6 +141,22 @@ def test_a_refusal_has_a_name_and_shows_the_reason(said: bytes, error: type[Serv
     assert caught.value.answer is not None
 
 
+def test_a_reason_that_quotes_what_was_sent_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_TEST_SECRET", "gr4ndfather-clock")
+    app = {**HELLO, "env": {"PASSWORD": {"secret": "env:RUNBOOK_TEST_SECRET"}}}
+
+    def quoting(request: Request) -> Piece:
+        return answer(400, {"message": "Invalid JSON", "details": f"at [Source: {request.body.decode()}; line: 1]"})
+
+    replies = by_path({"GET /v2/apps/hello": answer(404, {"message": "App '/hello' does not exist"})})
+    with (
+        marathon(lambda request: quoting(request) if request.body else replies(request)) as (client, _),
+        pytest.raises(RequestMalformed, match="PASSWORD") as caught,
+    ):
+        client.put(app)
+    assert "gr4ndfather-clock" not in str(caught.value)
+
+
 def test_a_lock_names_the_deployments_that_hold_it() -> None:
     with marathon(answer(409, LOCKED)) as (client, _), pytest.raises(AppLocked) as caught:
         client.restart("hello")

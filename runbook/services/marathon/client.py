@@ -38,6 +38,7 @@ from runbook.errors import (
     ServiceError,
     UnexpectedAnswer,
 )
+from runbook.secrets import redact
 from runbook.services.http import SUCCESS, Answer, Endpoint, Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, differences, update_of
 from runbook.services.marathon.events import Event, parse
@@ -341,10 +342,10 @@ _WAIT = "wait some 10 s for an election; then see that ZooKeeper has its quorum,
 
 
 def _refuse(endpoint: Endpoint, method: str, path: str, answer: Answer) -> NoReturn:
-    """Raise the error that an answer means, with Marathon's own reason."""
+    """Raise the error that an answer means, with Marathon's own reason, which may quote what was sent."""
     said = _json(answer)
     who = f"{endpoint.name} ({endpoint.url}): {method} {path}"
-    reason = f"{who}: {_reason(said)}" if said else f"{who}: {answer.status} {answer.excerpt()}"
+    reason = redact(f"{who}: {_reason(said)}" if said else f"{who}: {answer.status} {answer.excerpt()}")
     match answer.status:
         case 400:
             raise RequestMalformed(reason, "correct what was sent", answer=answer)
