@@ -167,7 +167,7 @@ def test_a_deletion_is_done_when_the_last_task_is_gone() -> None:
     )
     assert seen == [
         "step 1/2 StopApplication: 2 tasks left",
-        "step 1/2 StopApplication: 1 tasks left",
+        "step 1/2 StopApplication: 1 task left",
         "done: 0 tasks left",
     ]
 
@@ -231,6 +231,12 @@ def test_a_deployment_that_ended_otherwise_is_not_waited_for(app: Json | None, s
     with pytest.raises(DeploymentFailed) as caught:
         followed(Scripted({"deployments": [deployment()], "app": in_11(HELLO)}, {"app": app}), deadline=60)
     assert shown in str(caught.value)
+
+
+def test_an_app_that_somebody_changes_meanwhile_is_not_called_a_deployment() -> None:
+    unchanged = Change("/hello", "unchanged", None, VERSION)
+    with pytest.raises(DeploymentFailed, match=r"^/hello did not reach its aim: the app has the version"):
+        followed(Scripted({"app": in_11(HELLO)}, {"app": in_11(HELLO, version=LATER)}), unchanged)
 
 
 def test_a_task_that_ends_just_after_the_deployment_is_waited_for() -> None:

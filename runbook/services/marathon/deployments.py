@@ -21,6 +21,7 @@ from runbook.services.marathon.client import Change, Marathon
 from runbook.services.marathon.fit import fit_table
 from runbook.services.marathon.tables import seconds, task_state, unhealthy_because
 from runbook.services.mesos.diagnose import diagnose
+from runbook.wording import plural
 
 INTERVAL = 0.5  # seconds between two looks
 
@@ -54,7 +55,7 @@ class Progress:
     def __str__(self) -> str:
         where = "done" if self.done else f"step {self.step}/{self.steps} {self.action}" if self.steps else "beginning"
         if self.instances is None:
-            return f"{where}: {self.old} tasks left" if self.steps or self.done else where
+            return f"{where}: {plural(self.old, 'task')} left" if self.steps or self.done else where
         parts = [f"{self.running} of {self.instances} running"]
         parts += [] if self.healthy is None else [f"{self.healthy} healthy"]
         counts = {"staging": self.staging, "of earlier versions": self.old, "waiting": self.waiting}
@@ -94,8 +95,9 @@ def follow(
             return
         if trouble is None and not progress.steps and (what := _ended_otherwise(change, app)):
             findings = _explained(marathon, change, slaves)
+            subject = f"the deployment {change.deployment} of {change.app_id}" if change.deployment else change.app_id
             raise DeploymentFailed(
-                f"the deployment {change.deployment} of {change.app_id} did not reach its aim: {what}\n{findings}",
+                f"{subject} did not reach its aim: {what}\n{findings}",
                 "see who else works with this Marathon, then run this again",
                 result=findings,
             )

@@ -262,8 +262,8 @@ class Framework:
         if found:
             said = "; ".join(": ".join(filter(None, [one.cause, one.evidence])) for one in found)
             return Evidence(False, said, frame, "; ".join(one.remedy for one in found))
-        tasks = int(frame.loc[frame["id"] == self.id, "tasks"].iloc[0])
-        return Evidence(True, f"{self.id} is active at {address_of(self.state['leader'])}, with {tasks} tasks", frame)
+        tasks = plural(int(frame.loc[frame["id"] == self.id, "tasks"].iloc[0]), "task")
+        return Evidence(True, f"{self.id} is active at {address_of(self.state['leader'])}, with {tasks}", frame)
 
     def findings(self) -> Iterator[Finding]:
         """What speaks against it."""
