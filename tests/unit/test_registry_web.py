@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from runbook.errors import (
     ParameterError,
     RegistryTooOld,
     RunbookError,
+    SecretError,
     TlsMismatch,
     UnexpectedAnswer,
 )
@@ -58,15 +60,18 @@ REAL = """<!DOCTYPE html><html><body><nav><a href="/repository/index">Home</a> <
 """What views/repository/index.gsp of hyper/docker-registry-web 0.0.4 makes, with the links that Grails writes."""
 
 
-def site(variables: str = "url", more: str = "", tag: str = "lab/registry-web:0.1") -> Site:
-    return Site.parse(
+def text(variables: str = "url", more: str = "", tag: str = "lab/registry-web:0.1") -> str:
+    return (
         "name: test\nhosts:\n"
         "  - {name: node1, address: 198.51.100.11, roles: [docker, registry]}\n"
         "  - {name: node2, address: 198.51.100.12, roles: [docker, registry_web]}\n"
         f"registry_web: {{variables: {variables}}}\n"
-        f"images: {{registry_web: {{tag: '{tag}', file: web.tar, sha256: '{'0' * 64}'}}}}\n{more}",
-        Path("test.yml"),
+        f"images: {{registry_web: {{tag: '{tag}', file: web.tar, sha256: '{'0' * 64}'}}}}\n{more}"
     )
+
+
+def site(variables: str = "url", more: str = "", tag: str = "lab/registry-web:0.1") -> Site:
+    return Site.parse(text(variables, more, tag), Path("test.yml"))
 
 
 SITE = site()
@@ -607,3 +612,22 @@ def test_half_a_gigabyte_has_more_time_to_arrive_than_other_steps(
     monkeypatch.setattr(Hosts, "apply", apply)
     web.image()
     assert given == [1800.0]
+
+
+def test_what_the_page_logs_of_the_password_is_masked_whichever_cell_is_run_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "site.yml").write_text(text(more=SECURE))
+    with pytest.raises(SecretError, match="TEST_REGISTRY_PASSWORD"):
+        chapter.RegistryWeb("site.yml")
+    monkeypatch.setenv("TEST_REGISTRY_PASSWORD", "staple battery")
+    opened = chapter.RegistryWeb("site.yml")
+    try:
+        encoded = base64.b64encode(b"reader:staple battery").decode()
+        told = Output(f'container={{"Name": "/registry-web"}}\nsaid=Setting basic auth header: {encoded}\n', "", 0)
+        assert Seen.of(HOSTS["node2"], "registry-web", told).said == ("Setting basic auth header: ***",)
+    finally:
+        opened.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
@@ -12,6 +13,7 @@ from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed, RegistryTooOld, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
+from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
 from runbook.services.findings import Findings
 from runbook.services.registry import Registry
@@ -24,6 +26,7 @@ from runbook.services.registry_web.container import (
     image,
     look,
     matching,
+    variables,
 )
 from runbook.services.registry_web.page import lists, page_of
 from runbook.site import Site
@@ -42,10 +45,23 @@ NO_PAGE = Evidence(True, "no host has the role registry_web")
 
 
 class RegistryWeb(Chapter):
-    """Chapter 8: the page, on each host that has the role registry_web."""
+    """Chapter 8: the page, on each host that has the role registry_web.
+
+    Raises SecretError, before any host is asked, where the registry's password cannot be had: the page writes it into
+    its log, and what is not known cannot be masked.
+    """
 
     number = "8"
     title = "The registry's page"
+
+    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
+        super().__init__(site_file, mode, yes)
+        try:
+            if self.site.having("registry_web"):
+                variables(self.site)
+        except Exception:
+            self.close()
+            raise
 
     def image(self) -> ApplyResult:
         """8.1: the page's image on its hosts, by its explicit tag, from its archive. Raises ParameterError and
