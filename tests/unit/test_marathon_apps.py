@@ -56,6 +56,20 @@ def test_nothing_differs_from_what_marathon_makes_of_the_same(app: Json, answere
     assert differences(app, answered(app)) == []
 
 
+def test_what_marathon_makes_of_ports_by_the_network_is_no_difference() -> None:
+    """`AppNormalization.scala` of 1.5, `Container.scala` of 1.3: else an app would be changed by every run."""
+    bridge = {"id": "a", "container": {"docker": {"image": "a:1", "network": "BRIDGE"}}, "requirePorts": True}
+    answered = in_15(bridge, requirePorts=False)
+    default = {"containerPort": 0, "hostPort": 0, "servicePort": 10001, "name": "default", "protocol": "tcp"}
+    answered["container"]["portMappings"] = [{**default, "labels": {}}]
+    assert differences(bridge, answered) == []
+    mappings = [{"containerPort": 80}]
+    for network in ({"network": "HOST"}, {}):
+        host = {"id": "a", "container": {"docker": {"image": "a:1", **network, "portMappings": mappings}}}
+        assert differences(host, in_11({"id": "a", "container": {"docker": {"image": "a:1", **network}}})) == []
+        assert differences(host, in_11(host)) == []
+
+
 def with_changes(app: Json, *path: str | int, value: Any) -> Json:
     """The app with one value changed, or taken out where it is None."""
     copy: Any = json.loads(json.dumps(app))

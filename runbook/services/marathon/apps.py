@@ -7,7 +7,7 @@ checks, container, …), and resources, whose defaults are alike in all versions
 out is Marathon's to choose, `instances` included: leaving it out leaves scaling to others.
 
 Sources: Marathon's REST API documentation of 1.0 and of 1.5 (AppDefinition.json, app.raml), its 'Migrating Apps to the
-1.5 Networking API', and `AppDefinition.scala` for the defaults.
+1.5 Networking API', and `AppDefinition.scala` and `AppNormalization.scala` for the defaults.
 """
 
 from __future__ import annotations
@@ -163,6 +163,10 @@ def differences(wanted: App, present: App) -> list[Difference]:
     Raises SecretError where a reference in the wanted definition cannot be resolved.
     """
     want, have = _normal({**wanted, "env": _resolved(wanted.get("env"))}), _normal(present)
+    if want["networks"] == ["host"]:
+        want.get("container", {}).pop("portMappings", None)  # they say nothing there; some versions leave them out
+    else:
+        want.pop("requirePorts", None)  # it says nothing here; from 1.5 on it is false
     found: list[Difference] = []
     for name in sorted(want.keys() | (have.keys() & (_NONE.keys() | _RESOURCES.keys()))):
         default = _RESOURCES.get(name, _NONE.get(name))
@@ -271,7 +275,7 @@ def _container(container: App, docker: App, mappings: list[App] | None) -> App |
         **container,
         "type": kind,
         "volumes": sorted(container.get("volumes") or [], key=_sorted_by_text),
-        "portMappings": [_without_names(_PORT_MAPPING | mapping) for mapping in mappings or []],
+        "portMappings": [_without_names(_PORT_MAPPING | mapping) for mapping in mappings or [] if not _added(mapping)],
     }
     normal.pop("docker", None)
     if docker:
@@ -279,6 +283,11 @@ def _container(container: App, docker: App, mappings: list[App] | None) -> App |
         normal["docker"] = {**defaults, **{name: value for name, value in docker.items() if value is not None}}
     empty = not docker and not normal["volumes"] and not normal["portMappings"] and "appc" not in normal
     return None if empty else normal
+
+
+def _added(mapping: App) -> bool:
+    """Whether it is the mapping that Marathon gives an app without any since 1.5."""
+    return mapping.get("name") == "default" and not mapping.get("containerPort")
 
 
 def _without_names(mapping: App) -> App:
