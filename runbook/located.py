@@ -6,6 +6,7 @@ What could make two people read one file differently is refused: a key given twi
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -92,6 +93,9 @@ def parse(text: str, file: Path) -> Located:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise refuse(mark.line + 1 if mark else 1, *_syntax(error.problem or "")) from None
+    except RecursionError:
+        message = "holds lists or mappings within each other by the hundred"
+        raise refuse(0, message, "look for brackets that are left open") from None
     if root is None or root.tag == "tag:yaml.org,2002:null":
         raise refuse(1, "is empty", "begin with parameters/production.yml, which holds every parameter there is")
     if not isinstance(root, yaml.MappingNode):
@@ -154,9 +158,12 @@ class _Walk:
                 "write it in one line of visible characters (YAML's `>-` folds lines into one)",
             )
         try:
-            return _SCALARS[node.tag](node.value)
+            value = _SCALARS[node.tag](node.value)
         except ValueError:
             return self._refuse(location, "does not match its YAML tag", "take the `!!…` out")
+        if value in (math.inf, -math.inf):
+            return self._refuse(location, "is too large a number", "write a smaller one")
+        return value
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
         data: dict[str, Any] = {}

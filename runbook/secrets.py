@@ -111,10 +111,13 @@ class SecretReference(str):
         return self.partition(":")[2]
 
     def within(self, folder: Path) -> SecretReference:
-        """The same reference, with the PATH of a `file:` made absolute; a relative one begins at `folder`."""
+        """The same reference, with the PATH of a `file:` made absolute; a relative one begins at `folder`.
+
+        Raises SecretError where PATH begins at the home of a user that this machine does not know.
+        """
         if self.kind != "file":
             return self
-        return SecretReference(f"file:{os.path.abspath(folder / Path(self.target).expanduser())}")
+        return SecretReference(f"file:{os.path.abspath(folder / _expanded(self.target))}")
 
     def resolve(self) -> Secret:
         """Fetch the secret now, and have every output of this process mask it from here on.
@@ -138,13 +141,13 @@ class SecretReference(str):
 
     @classmethod
     def _validate(cls, value: object, info: ValidationInfo) -> SecretReference:
+        folder = getattr(info.context, "folder", None)
         try:
             reference = cls(value if isinstance(value, str) else "")
+            return reference if folder is None else reference.within(folder)
         except SecretError as error:
             reason = {"message": error.message, "remedy": error.remedy}
             raise PydanticCustomError("refused", "{message}", reason) from None
-        folder = getattr(info.context, "folder", None)
-        return reference if folder is None else reference.within(folder)
 
 
 def _environment(name: str) -> str:
@@ -157,8 +160,15 @@ def _environment(name: str) -> str:
         ) from None
 
 
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise SecretError("the path begins at the home of somebody unknown here", "write the folder out") from None
+
+
 def _file(name: str) -> str:
-    path = Path(name).expanduser()
+    path = _expanded(name)
     put_it_there = "write the secret there in one line, with mode 600"
     try:
         # Opened first and judged then, so that what is judged is what is read. O_NONBLOCK: a FIFO must not block.

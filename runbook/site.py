@@ -980,7 +980,7 @@ def _location(field: str) -> Location:
 
 def _reference_finding(text: JsonValue, place: Location) -> Iterator[Finding]:
     try:
-        SecretReference(str(text))
+        SecretReference(str(text)).within(Path("/"))
     except SecretError as error:
         yield Finding(error.message, error.remedy or "", place)
 

@@ -104,7 +104,10 @@ def _local_path(path: Path, info: ValidationInfo) -> Path:
     if not path.name:
         raise Finding("names no file", "write a file's path, relative to this file or absolute").as_error()
     folder = info.context.folder if isinstance(info.context, Reading) else Path()
-    return Path(os.path.abspath(folder / path.expanduser()))
+    try:
+        return Path(os.path.abspath(folder / path.expanduser()))
+    except RuntimeError:
+        raise Finding(f"{path.parts[0]} is nobody's home on this machine", "write the folder out").as_error() from None
 
 
 def _image_tag(text: str) -> str:

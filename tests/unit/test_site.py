@@ -73,6 +73,7 @@ class TestRefusals:
             ),
             ("name: demo\n---\nname: demo\n", "demo.yml:2: holds several YAML documents"),
             ("name: demo\nssh: \x00\n", "demo.yml:2: contains a control or invisible character (U+0000)"),
+            ("name: " + "[" * 2000, "demo.yml: holds lists or mappings within each other by the hundred"),
         ],
     )
     def test_text_that_is_no_mapping(self, text: str, expected: str) -> None:
