@@ -175,13 +175,19 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
     """
     *lines, fragment = path.read_bytes().split(b"\n")
     entries = [_parse(line) for line in lines]
-    torn = {entry["line"]: entry for entry in entries if entry and entry["event"] == "torn_line"}
+    torn = {
+        number - 1: entry
+        for number, entry in enumerate(entries, 1)
+        if entry and entry["event"] == "torn_line" and entry.get("line") == number - 1
+    }
     told: dict[int, str] = {}
     for number, (line, entry) in enumerate(zip(lines, entries, strict=True), 1):
         follower = entries[number] if number < len(lines) else None
         if entry is None:
             if number not in torn:
                 told[number] = "altered: not an entry, and no torn_line entry owns up to it"
+            elif torn[number].get("prev") != digest(line):
+                told[number] = "altered"
         elif number + 1 in torn:
             if torn[number + 1].get("before") != digest(line):
                 told[number] = "altered"
@@ -190,8 +196,9 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
                 told[number] = _moved(number, entry["seq"], follower["seq"])
         elif number == len(lines) and last not in (None, digest(line)):
             told[number] = "altered, or the lines after it were removed"
-    # a line that is altered vouches for nothing: what it says of the one before it does not count
-    faults = [Fault(path, number, what) for number, what in told.items() if number + 1 not in told]
+    # a line that is altered vouches for nothing: what it says of another one does not count
+    vouching = {number: number + 2 if number + 1 in torn else number + 1 for number in told}
+    faults = [Fault(path, number, what) for number, what in told.items() if vouching[number] not in told]
     if not faults and entries and entries[0] and (entries[0].get("prev"), entries[0]["seq"]) != (GENESIS, 1):
         faults.append(Fault(path, 1, "the lines before it were removed"))
     if fragment:

@@ -235,8 +235,9 @@ def verify(folder: Path) -> Verified:
             return Verified(folder, (Fault(path, 0, "removed"),))
         raise RecordError(f"{folder}: is no record: it has no {journal.NAME}", "name a folder below outputs/")
     if not (folder / RECORD).exists():
+        faults = [*journal.verify(path), *_removed(folder)]
         note = f"{folder.name}: was never closed: only its journal can be verified"
-        return Verified(folder, tuple(journal.verify(path)), (note,))
+        return Verified(folder, tuple(faults), () if faults else (note,))
     data = (folder / RECORD).read_bytes()
     content = _loaded(folder / RECORD)
     if not isinstance(content, dict):
@@ -312,14 +313,31 @@ def _before(folder: Path, content: dict[str, Any]) -> tuple[list[Fault], tuple[s
 
 def _after(folder: Path, data: bytes) -> list[Fault]:
     """Whether records that were closed later hold another hash of this one."""
-    faults = []
+    return [
+        Fault(folder / RECORD, 0, f"altered after {later} was closed, which holds its hash")
+        for later, sha256 in _holders(folder).items()
+        if sha256 != journal.digest(data)
+    ]
+
+
+def _removed(folder: Path) -> list[Fault]:
+    """Whether a record without record.json had one: its journal or a record that was closed later says so."""
+    holders = _holders(folder)
+    if holders:
+        return [Fault(folder / RECORD, 0, f"removed after {min(holders)} was closed, which holds its hash")]
+    if any(entry["event"] == "record_closed" for entry in journal.read(folder / journal.NAME)):
+        return [Fault(folder / RECORD, 0, "removed, or the rollout died while it closed the record")]
+    return []
+
+
+def _holders(folder: Path) -> dict[str, str]:
+    """The records that were closed after this one, by name, each with the hash of its record.json that it holds."""
+    held = {}
     for path in sorted(folder.parent.glob(f"*/{RECORD}")):
         match _loaded(path):
-            case {"previous": {"record": folder.name, "sha256": str(sha256)}} if sha256 != journal.digest(data):
-                faults.append(
-                    Fault(folder / RECORD, 0, f"altered after {path.parent.name} was closed, which holds its hash")
-                )
-    return faults
+            case {"previous": {"record": folder.name, "sha256": str(sha256)}}:
+                held[path.parent.name] = sha256
+    return held
 
 
 def _loaded(path: Path) -> Any:

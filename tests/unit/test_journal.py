@@ -135,8 +135,15 @@ def test_the_line_before_a_torn_one_is_vouched_for(path: Path, written: list[byt
     assert verify(path) == [Fault(path, 5, "altered")]
 
 
-def test_every_altered_byte_is_told_with_its_line(path: Path, written: list[bytes]) -> None:
-    whole, last = path.read_bytes(), digest(written[-1])
+@pytest.mark.parametrize("torn", [b"", b'{"seq": 6, "ti'])
+def test_every_altered_byte_is_told_with_its_line(path: Path, written: list[bytes], torn: bytes) -> None:
+    if torn:
+        path.write_bytes(path.read_bytes() + torn)
+        with Journal(path) as opened:
+            opened.append({"event": "said"})
+    whole = path.read_bytes()
+    last = digest(whole.splitlines()[-1])
+    assert verify(path, last) == []
     for at, byte in enumerate(whole):
         line = whole[:at].count(b"\n") + 1
         altered = bytearray(whole)

@@ -214,6 +214,23 @@ def test_a_removed_seal_is_told(closed: Path) -> None:
     assert fault.file == closed / record.SEAL
 
 
+def test_a_removed_record_json_is_told_by_the_journal_and_by_the_record_after_it(closed: Path, site: Site) -> None:
+    later = begun(closed.parent, site)
+    record.close(later)
+    (closed / record.SEAL).unlink()
+    (closed / record.RECORD).unlink()
+    path = closed / "journal.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))  # as if it had never been closed
+    told = Fault(closed / record.RECORD, 0, f"removed after {later.name} was closed, which holds its hash")
+    assert record.verify(closed) == record.Verified(closed, (told,))
+
+    shutil.rmtree(later)
+    path.write_text(whole)
+    told = Fault(closed / record.RECORD, 0, "removed, or the rollout died while it closed the record")
+    assert record.verify(closed) == record.Verified(closed, (told,))
+
+
 def test_an_altered_line_of_the_journal_is_told_with_its_number(closed: Path) -> None:
     path = closed / "journal.jsonl"
     path.write_text(path.read_text().replace('"status": "skipped"', '"status": "ok"'))
