@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from runbook.errors import HostUnreachable, RunbookError, StepFailed
+from runbook.errors import HostUnreachable, RecordError, RunbookError, StepFailed
 from runbook.events import emit
 from runbook.remote import steps
 from runbook.remote.modes import Mode, Status
@@ -100,13 +100,18 @@ class HostRun:
         return not self._left()
 
     def guarded(self, action: Callable[[], None]) -> None:
-        """Do `action`, and let what goes wrong become the results of the steps that are left: never of other hosts."""
+        """Do `action`, and let what goes wrong become the results of the steps that are left: never of other hosts.
+
+        Raises RecordError where a result cannot be recorded.
+        """
         began = time.monotonic()
         self._deadline = began + self.seconds
         try:
             action()
         except HostUnreachable as error:
             self._end(Status.UNREACHABLE, error)
+        except RecordError:  # nothing goes on unrecorded, and this could not be recorded either
+            raise
         except RunbookError as error:
             self._end(Status.FAILED, error)
         finally:

@@ -8,23 +8,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runbook.errors import RecordError
+
 TEMPORARY = ".unfinished-"  # how the name of a file begins that is still being written
 
 
 def create(path: Path, content: bytes) -> None:
-    """Write a new file, synced, that nobody sees half written; FileExistsError where there is one already."""
+    """Write a new file, synced, that nobody sees half written.
+
+    Raises FileExistsError where there is one already, and RecordError where it cannot be written.
+    """
     with _written_beside(path, content) as written:
         os.link(written, path)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a file, synced: who reads it sees the earlier content or this one."""
+    """Put `content` in the place of a file, synced: who reads it sees the earlier content or this one.
+
+    Raises RecordError where it cannot be written.
+    """
     with _written_beside(path, content) as written:
         os.replace(written, path)
 
 
 @contextmanager
 def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    try:
+        with _temporary(path, content) as written:
+            yield written
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            "make room or give the right to write, then run again; the journal tells what happened so far",
+        ) from error
+
+
+@contextmanager
+def _temporary(path: Path, content: bytes) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     written = Path(name)
     try:
@@ -36,7 +59,6 @@ def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
         yield written
     finally:
         written.unlink(missing_ok=True)
-    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

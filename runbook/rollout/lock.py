@@ -122,7 +122,10 @@ class SiteLock:
             raise RecordError(
                 f"{self._path}: cannot open the lock file: {error.strerror}", "remove it if no rollout runs"
             ) from error
-        self._path.write_text(self._holder.data(), encoding="utf-8")
+        # Not opened as a new file would be: in a folder of everybody's, Linux allows that for one's own files only.
+        with self._path.open("r+", encoding="utf-8") as file:
+            file.write(self._holder.data())
+            file.truncate()
 
     def _somebody_listens(self) -> bool:
         """Whether any member accepts connections: kazoo would go on trying until its time is over."""

@@ -28,6 +28,7 @@ from runbook.outcomes import Outcome
 from runbook.remote.modes import Status, Verdict
 from runbook.rollout.journal import Entry, Tail
 
+LONGEST = 1000  # characters of what is shown of a step: the evidence of a check may be long
 VARIABLE = "RUNBOOK_PROGRESS"  # names the socket that a rollout listens on, in its kernels' environment
 
 COLOURS = {
@@ -59,8 +60,8 @@ class Channel:
         return cls(os.environ.get(VARIABLE))
 
     def send(self, event: dict[str, Any]) -> None:
-        """Show one event."""
-        self._send(json.dumps(event, default=str).encode())
+        """Show one event, its `step` as far as a datagram and a line may hold it."""
+        self._send(json.dumps({**event, "step": event["step"][:LONGEST]}, default=str).encode())
 
     def wake(self) -> None:
         """Say that there is a new line in the journal."""

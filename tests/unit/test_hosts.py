@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,9 @@ from runbook.errors import (
     AuthenticationRefused,
     CheckFailed,
     GateRefused,
+    RecordError,
 )
-from runbook.remote import engine
+from runbook.remote import engine, session
 from runbook.remote import hosts as hosts_module
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts
@@ -233,6 +235,20 @@ def test_a_mistake_in_the_code_of_a_step_is_loud_and_nothing_is_done(fleet: Flee
     assert [runs(fleet, f"node{n}", "a") for n in (1, 2, 3)] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_what_cannot_be_recorded_ends_the_call(fleet: Fleet, names: str) -> None:
+    def full(event: events.Event) -> None:
+        if event["event"] == "step":
+            raise RecordError("cannot write the journal: No space left on device")
+
+    unsubscribe = events.subscribe(full)
+    try:
+        with fleet.hosts() as hosts, pytest.raises(RecordError, match="No space left"):
+            hosts.only("node1").apply([once(name) for name in names])
+    finally:
+        unsubscribe()
+
+
 # hosts that hang or break off
 
 
@@ -240,8 +256,8 @@ def test_a_host_that_hangs_is_left_and_the_others_complete(fleet: Fleet) -> None
     stuck = once("stuck", "[ $(basename $PWD) != node2 ] || sleep 60")
     began = time.monotonic()
     with fleet.hosts() as hosts:
-        error, result = failure(lambda: hosts.apply([once("a"), stuck, once("c")], deadline=6))
-    assert time.monotonic() - began < 12
+        error, result = failure(lambda: hosts.apply([once("a"), stuck, once("c")], deadline=10))
+    assert time.monotonic() - began < 40
     assert result == {"node1": [CHANGED] * 3, "node2": [CHANGED, UNREACHABLE, UNREACHABLE], "node3": [CHANGED] * 3}
     assert "node2: node2 did not finish within its deadline" in error.message
     assert "it was at 'stuck'" in error.message
@@ -276,13 +292,19 @@ def test_the_next_run_waits_for_what_is_still_at_work(fleet: Fleet) -> None:
 
 
 def test_a_gate_that_makes_one_wait_does_not_use_up_the_deadline(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = 0.0
+
     def think(*_: object) -> str:
-        time.sleep(4.5)
+        nonlocal thought
+        thought += 500.0
         return "somebody"
 
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + thought)
+    for module in (engine, session):
+        monkeypatch.setattr(module, "time", clock)
     with fleet.hosts() as hosts:
         monkeypatch.setattr(type(hosts.approval), "ask", think)
-        result = hosts.only("node1").apply([once("a", gate="hurt")], deadline=4)
+        result = hosts.only("node1").apply([once("a", gate="hurt")], deadline=100)
     assert statuses(result) == {"node1": [CHANGED]}
 
 

@@ -94,6 +94,21 @@ def test_a_held_lock_is_told_without_a_traceback(tmp_path: Path) -> None:
     assert "Error: another rollout of site rehearsal runs: other@there" in done.stderr
 
 
+def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path) -> None:
+    """The journal and the notebook of this rollout take less than 8 KiB each, the report more."""
+    folder = chapters(tmp_path / "notebooks", "changes")
+    program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n" + PROGRAM
+    command = [sys.executable, "-c", program, str(tmp_path), "", "rollout", str(SITE), "--notebooks", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1, done.stderr
+    (record_folder,) = Path("outputs").iterdir()
+    assert "Traceback" not in done.stderr
+    assert f"Error: {record_folder}/" in done.stderr
+    assert "cannot be written: File too large" in done.stderr
+    assert [path.name for path in record_folder.iterdir() if path.name.startswith(".")] == []
+    assert journal.verify(record_folder / journal.NAME) == []
+
+
 PROGRAM = """
 import signal, sys
 from pathlib import Path

@@ -82,6 +82,19 @@ def test_a_lock_is_given_back(site: Site) -> None:
         pass
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_a_lock_file_that_somebody_else_left_can_be_taken(site: Site, shared: Path) -> None:
+    """In a folder that everybody may write, Linux lets nobody create over a file of another user, not even root
+    (fs.protected_regular, which systemd sets); without that setting this shows nothing."""
+    shared.chmod(0o1777)
+    path = lock.lock_file(site.name)
+    path.write_text("")
+    path.chmod(0o666)
+    os.chown(path, 65534, 65534)
+    with SiteLock(site, US):
+        assert lock.holder_in(path) == US
+
+
 def test_another_site_is_another_lock(site: Site, other: subprocess.Popen[str], tmp_path: Path) -> None:
     another = Site.parse(SITE.read_text().replace("name: rehearsal", "name: another"), tmp_path / "site.yml")
     with SiteLock(another, US):

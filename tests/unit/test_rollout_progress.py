@@ -87,6 +87,17 @@ def test_a_channel_is_mute_where_nobody_listens(path: Path, monkeypatch: pytest.
     mute.close()
 
 
+def test_a_step_of_any_length_is_shown_as_far_as_it_fits(path: Path) -> None:
+    seen = Seen()
+    with Listener(path, seen) as listener:
+        channel = Channel(listener.address)
+        channel.send({**UPLOAD, "step": "waiting for: 10,000 repositories (" + "✓" * 500_000})
+        seen.wait()
+        channel.close()
+    (event,) = seen.events
+    assert event["step"].startswith("waiting for: 10,000 repositories (✓")
+
+
 def test_a_display_that_is_slow_does_not_hold_up_the_work(path: Path) -> None:
     stuck, seen = threading.Event(), Seen()
     seen.progress = lambda event: assert_true(stuck.wait(30))  # type: ignore[method-assign]
