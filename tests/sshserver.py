@@ -14,7 +14,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -178,12 +178,12 @@ class SshServer:
         if self.ended.wait(self.faults.delay):
             return
         self.load.change(+1)
-        try:
-            self._run(channel, command)
-        finally:
-            self.load.change(-1)
+        with ExitStack() as counted:
+            counted.callback(self.load.change, -1)
+            self._run(channel, command, counted.close)
 
-    def _run(self, channel: paramiko.Channel, command: str) -> None:
+    def _run(self, channel: paramiko.Channel, command: str, ended: Callable[[], None]) -> None:
+        """`ended` is called once it ended, or nobody listens to it any more, and before the client can know."""
         peer = channel.getpeername()
         environment = {
             "HOME": str(self.home),
@@ -209,7 +209,7 @@ class SshServer:
             assert child.stderr is not None
             relays = [
                 threading.Thread(target=_feed, args=(channel, child.stdin), daemon=True),
-                threading.Thread(target=self._relay, args=(child.stdout, channel, channel.sendall), daemon=True),
+                threading.Thread(target=self._relay, args=(child.stdout, channel, ended), daemon=True),
                 threading.Thread(target=_copy, args=(child.stderr, channel.sendall_stderr), daemon=True),
             ]
             for relay in relays:
@@ -217,6 +217,7 @@ class SshServer:
             status = child.wait()
             if self.faults.hang_after_marks is not None:
                 relays[1].join()
+            ended()
             with suppress(EOFError, OSError):  # the client has gone
                 if status >= 0:
                     channel.send_exit_status(status)
@@ -226,9 +227,10 @@ class SshServer:
             for relay in relays:
                 relay.join()
 
-    def _relay(self, source: IO[bytes], channel: paramiko.Channel, send: Callable[[bytes], None]) -> None:
+    def _relay(self, source: IO[bytes], channel: paramiko.Channel, ended: Callable[[], None]) -> None:
         """Standard output, up to the fault that breaks it."""
         faults = self.faults
+        send = channel.sendall
         marks = sent = 0
         hangs = faults.hang_after_marks is not None and faults.strike()
         breaks = (faults.drop_after_marks, faults.drop_after_bytes) != (None, None)
@@ -244,13 +246,16 @@ class SshServer:
                         return
                     if drops and faults.drop_after_bytes is not None and sent > faults.drop_after_bytes:
                         send(data[: len(data) - (sent - faults.drop_after_bytes)])
+                        ended()
                         self.drop()
                         return
                     send(data)
                     if drops and faults.drop_after_marks is not None and marks >= faults.drop_after_marks:
+                        ended()
                         self.drop()
                         return
                     if faults.drop_at is not None and faults.drop_at in data and faults.strike():
+                        ended()
                         self.drop()
                         return
                 except (EOFError, OSError):

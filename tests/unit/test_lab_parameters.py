@@ -139,6 +139,6 @@ def test_a_file_that_says_the_same_is_left_alone(folder: Folder, tmp_path: Path)
     assert parameters.save(parameters.document(addresses(3), (), (), folder, target), target)
     written = target.stat()
     assert not parameters.save(parameters.document(addresses(3), (), (), folder, target), target)
-    assert target.stat() == written
+    assert (target.stat().st_ino, target.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
     assert parameters.save(parameters.document(addresses(1), (), (), folder, target), target)
     assert target.stat().st_ino != written.st_ino

@@ -130,12 +130,16 @@ def test_threads_take_turns(server: SshServer, session: Session) -> None:
     assert (server.connections, server.load.peak) == (1, 1)
 
 
-def test_marks_are_told_while_the_script_runs(session: Session) -> None:
-    told: list[tuple[str, str, float]] = []
-    pieces = [Piece("a", "sleep 0.5"), Piece("b", "")]
-    session.execute(pieces, soon(), lambda word, key: told.append((word, key, time.monotonic())))
-    assert [one[:2] for one in told] == [("begin", "a"), ("end", "a"), ("begin", "b"), ("end", "b")]
-    assert told[1][2] - told[0][2] > 0.3
+def test_marks_are_told_while_the_script_runs(server: SshServer, session: Session) -> None:
+    told: list[tuple[str, str]] = []
+
+    def tell(word: str, key: str) -> None:
+        told.append((word, key))
+        (server.home / f"{word}-{key}").touch()
+
+    pieces = [Piece("a", "until [ -e begin-a ]; do sleep 0.05; done"), Piece("b", "")]
+    session.execute(pieces, soon(), tell)
+    assert told == [("begin", "a"), ("end", "a"), ("begin", "b"), ("end", "b")]
 
 
 def test_a_host_that_cannot_run_the_script_says_why(server: SshServer, session: Session) -> None:
@@ -160,8 +164,9 @@ def test_a_script_killed_by_itself_is_a_lost_connection(session: Session) -> Non
 
 
 def test_a_host_that_hangs_in_the_middle_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
-    with within(8), pytest.raises(DeadlinePassed, match=r"1 of its script's parts; process \d+ there") as hung:
-        session.execute([Piece("a", "echo x"), Piece("b", "sleep 30")], soon(3))
+    hanging = deadlines_pass((server.home / "begun").exists)
+    with hanging, pytest.raises(DeadlinePassed, match=r"1 of its script's parts; process \d+ there") as hung:
+        session.execute([Piece("a", "echo x"), Piece("b", "touch begun; sleep 30")], soon(40))
     assert hung.value.transcript.frames == {"a": Frame("x\n", "", 0), "b": Frame("", "", None)}
     assert ask(session, "echo back").out == "back\n"
     assert server.connections == 2
@@ -169,20 +174,20 @@ def test_a_host_that_hangs_in_the_middle_is_left_at_the_deadline(server: SshServ
 
 def test_a_host_whose_output_stops_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
     server.faults = Faults(hang_after_marks=2)
-    with within(4), pytest.raises(DeadlinePassed):
+    with within(10), pytest.raises(DeadlinePassed):
         session.execute([Piece("a", "sleep 0.2"), Piece("b", "")], soon(1))
 
 
 def test_a_host_that_freezes_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
     ask(session, ":")
     server.faults = Faults(frozen=True)
-    with within(4), pytest.raises(DeadlinePassed, match="none of its script's parts"):
+    with within(10), pytest.raises(DeadlinePassed, match="none of its script's parts"):
         ask(session, ":", 1)
 
 
 def test_a_script_that_nobody_reads_is_left_at_the_deadline(server: SshServer, session: Session) -> None:
     server.faults.delay = 30  # nobody reads the channel, whose window fills up
-    with within(4), pytest.raises(DeadlinePassed):
+    with within(10), pytest.raises(DeadlinePassed):
         ask(session, f": {'x' * 5_000_000}", 1)
 
 
@@ -470,7 +475,7 @@ def test_a_host_where_another_script_does_not_end_is_told(fleet: Fleet, server: 
         with pytest.raises(DeadlinePassed) as hung, deadlines_pass((server.home / "begun").exists):
             session.execute([Piece("a", "touch begun; sleep 40")], soon(), exclusive=True)
         pid = hung.value.transcript.pid
-        with within(12), pytest.raises(HostTimeout, match=rf"node1: another script .* process {pid} holds state/lock"):
+        with within(20), pytest.raises(HostTimeout, match=rf"node1: another script .* process {pid} holds state/lock"):
             other.execute([Piece("a", "touch made")], soon(8), exclusive=True)
         assert ask(other, "echo a question may be asked").status == 0
     assert not (server.home / "made").exists()

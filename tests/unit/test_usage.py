@@ -58,9 +58,9 @@ def test_many_slaves_are_one_curve_a_resource() -> None:
 def test_a_thousand_slaves_are_drawn_in_a_moment() -> None:
     frame = slaves(1000)
     frame["cpus_used"] = [4 * (number % 97) / 97 for number in range(1000)]
-    began = time.monotonic()
+    began = time.process_time()  # what others do on this machine does not count
     picture = Usage(frame).svg()
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
     assert len(picture) < 100_000
 
 
