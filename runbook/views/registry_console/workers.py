@@ -61,12 +61,6 @@ class Worker:
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
 
-    def drop(self) -> None:
-        """Stop the present job, and do nothing until the next is asked for."""
-        with self._changed:
-            self._job = None
-            self._end_turn()
-
     def close(self) -> None:
         """Stop the present job and take no other."""
         with self._changed:
