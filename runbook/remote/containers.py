@@ -58,7 +58,7 @@ _NO_DOCKER = "echo 'Docker does not answer here: chapter 5 installs and starts i
 
 def archived_id(file: Path, tag: str) -> str | None:
     """The id of the image with this tag in an archive of `docker save`; None where there is none. Raises StepFailed."""
-    return archived(file).get(_familiar(tag))
+    return archived(file).get(familiar(tag))
 
 
 def archived(file: Path) -> Mapping[str, str]:
@@ -87,7 +87,7 @@ def _archived(file: Path, size: int, mtime_ns: int) -> Mapping[str, str]:
             if content is not None:
                 small[member.name] = content.read()
     return {
-        _familiar(tag): f"sha256:{hashlib.sha256(small[image['Config']]).hexdigest()}"
+        familiar(tag): f"sha256:{hashlib.sha256(small[image['Config']]).hexdigest()}"
         for image in json.loads(small["manifest.json"])
         for tag in image["RepoTags"] or ()
     }
@@ -98,7 +98,7 @@ _SMALL = 1 << 20
 _reading = threading.Lock()
 
 
-def _familiar(tag: str) -> str:
+def familiar(tag: str) -> str:
     """A tag without the name of Docker's own registry, which other tools write out."""
     return re.sub(r"^docker\.io/(library/)?", "", tag)
 

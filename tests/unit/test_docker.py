@@ -253,6 +253,20 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
     assert states["node2", ""] == "not installed"
 
 
+def test_an_image_is_found_by_the_name_that_docker_shortens(tmp_path: Path) -> None:
+    """`docker images` leaves out docker.io/library/, as it does after `docker load` of an archive that has it."""
+    described = images_site(tmp_path, app="docker.io/library/registry:2.3.0")
+    assert "registry" in images.needed(described, described.hosts[1])
+    long = described.images["centos"].model_copy(update={"tag": "docker.io/library/centos:7.2.1511"})
+    described = described.model_copy(update={"images": {"centos": long}})
+    _, centos = archive(tmp_path / "centos.tar", "centos:7.2.1511", config=b"centos")
+    said = f"image=centos:7.2.1511\t{centos}\t<none>\t197MB\t2 weeks ago"
+    states = [row[1:3] for row in images._rows(described, described.hosts[1], Output(said, "", 0))]
+    assert states == [("centos:7.2.1511", "✓ as in its archive")]
+    missing = [row[1:3] for row in images._rows(described, described.hosts[1], Output("", "", 0))]
+    assert missing == [("docker.io/library/centos:7.2.1511", "✗ missing")]
+
+
 @pytest.mark.parametrize("shell", PRESENT)
 def test_images_are_not_missing_where_docker_does_not_answer(tmp_path: Path, shell: str) -> None:
     """The question runs for real, with a client that says what a real one does without its daemon."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from runbook.errors import StepFailed
-from runbook.remote.containers import Image, archived_id, by_tag_only
+from runbook.remote.containers import Image, archived_id, by_tag_only, familiar
 from runbook.remote.hosts import Hosts, Output
 from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.probes import values
@@ -27,7 +27,7 @@ def needed(site: Site, host: HostParameters) -> dict[str, ImageParameters]:
 def _roles(site: Site, name: str, tag: str) -> set[Role]:
     uses: tuple[tuple[Role, str], ...] = (("registry", site.registry.image), ("registry_web", site.registry_web.image))
     roles: set[Role] = {role for role, image in uses if image == name}
-    if not roles or tag in _run_by_apps(site) or name == site.mysql.image:
+    if not roles or familiar(tag) in _run_by_apps(site) or name == site.mysql.image:
         roles.add("mesos_slave" if site.having("mesos_slave") else "docker")
     return roles
 
@@ -37,7 +37,7 @@ def _run_by_apps(site: Site) -> Iterator[str]:
         container = app.get("container")
         docker = container.get("docker") if isinstance(container, dict) else None
         if isinstance(docker, dict) and isinstance(docker.get("image"), str):
-            yield str(docker["image"])
+            yield familiar(str(docker["image"]))
 
 
 def steps(site: Site, host: HostParameters) -> tuple[Image, ...]:
@@ -64,7 +64,7 @@ printf '%s\\n' "$shown" | sort | sed -n 's/^./image=&/p'
 
 
 def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[str, ...]]:
-    wanted = {image.tag: image for image in needed(site, host).values()}
+    wanted = {familiar(image.tag): image for image in needed(site, host).values()}
     found = [line.split("\t") for line in values(output.stdout, "image")]
     if not output.ok:
         yield host.name, "", unanswered(output), "", "", ""
@@ -73,10 +73,12 @@ def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[st
     for tag, image_id, digest, size, made in found:
         if (tag, image_id) not in seen:  # an image has a line for each of its digests
             seen.add((tag, image_id))
-            state = _state(wanted.get(tag), tag, image_id, digest)
+            state = _state(wanted.get(familiar(tag)), tag, image_id, digest)
             yield host.name, tag, state, image_id.removeprefix("sha256:")[:12], size, made
-    for tag in wanted.keys() - {tag for tag, *_ in found}:
-        yield host.name, tag, "✗ missing", "", "", ""
+    there = {familiar(tag) for tag, *_ in found}
+    for name, image in wanted.items():
+        if name not in there:
+            yield host.name, image.tag, "✗ missing", "", "", ""
 
 
 def _state(wanted: ImageParameters | None, tag: str, image_id: str, digest: str) -> str:
