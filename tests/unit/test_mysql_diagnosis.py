@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
+from mysql_site import site
 from test_mysql_conditions import CONTAINER
 
 from runbook.errors import ConnectionCut, EndpointUnreachable, LoginRefused, NotFound, RunbookError
-from runbook.services.mysql.diagnosis import of_error, of_log
+from runbook.remote.hosts import Hosts, Output
+from runbook.services.mysql.diagnosis import of_containers, of_error, of_log
+from runbook.services.mysql.host import DataHost
 
 ENDED = replace(CONTAINER, running=False, exit_code=1, finished="2016-08-03T07:32:20Z")
 
@@ -106,3 +110,13 @@ def test_a_container_that_printed_nothing() -> None:
 def test_what_a_client_meets(error: RunbookError, cause: str) -> None:
     assert of_error("node2", error).cause == cause
     assert of_error("node2", error).remedy == "y"
+
+
+def test_the_end_of_a_container_from_before_the_app_was_changed_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade ends the earlier one. Clocks of hosts differ by seconds."""
+    monkeypatch.setattr(DataHost, "ask", classmethod(lambda cls, hosts: DataHost(containers=(ENDED,))))
+    monkeypatch.setattr(Hosts, "run", lambda self, script: {host.name: Output("", "", 0) for host in self})
+    hosts = Hosts.of(site())
+    assert len(of_containers(hosts)) == 1
+    assert len(of_containers(hosts, since=datetime(2016, 8, 3, 7, 32, 18))) == 1
+    assert of_containers(hosts, since=datetime(2016, 8, 3, 7, 42)) == ()

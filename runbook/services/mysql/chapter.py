@@ -87,13 +87,13 @@ class MySql(Chapter):
     def deploy(self, deadline: float = 300.0) -> ApplyResult:
         """6.2: Marathon has the app as defined, and its task is healthy within `deadline` seconds.
 
-        Raises ApplyFailed with what Marathon, Mesos and the log of a container that ended tell of the reason.
+        Raises ApplyFailed with what Marathon, Mesos and the log of a container of this app that ended tell of it.
         """
         with self.section("6.2", "Deploy"):
             try:
                 return deploy(self.site, mysql_app(self.site), mode=self.mode, deadline=deadline)
             except ApplyFailed as error:
-                findings = Findings("MySQL's containers", diagnosis.of_containers(self.hosts()))
+                findings = Findings("MySQL's containers", self._ended())
                 if not findings:
                     raise
                 display(findings)
@@ -287,13 +287,24 @@ class MySql(Chapter):
 
     def _standing(self, place: Placement) -> proof.Proof | None:
         """The row by which the app, as it is configured, proved it already."""
+        configured = self._configured()
+        with self._session(place) as session:
+            rows = proof.read(session)
+        return proof.standing(rows, place.task, configured)
+
+    def _configured(self) -> datetime:
+        """When the app became as it is configured (UTC); scaling and restarts change nothing of that."""
         with marathon_of(self.site) as marathon:
             app = marathon.app(self.site.mysql.app)
         configured = (app.get("versionInfo") or {}).get("lastConfigChangeAt") or app["version"]
-        with self._session(place) as session:
-            rows = proof.read(session)
-        since = datetime.fromisoformat(configured).astimezone(UTC).replace(tzinfo=None)
-        return proof.standing(rows, place.task, since)
+        return datetime.fromisoformat(configured).astimezone(UTC).replace(tzinfo=None)
+
+    def _ended(self) -> tuple[Finding, ...]:
+        """Why a container of the app as it is configured ended: an earlier one's end, by an upgrade, tells nothing."""
+        try:
+            return diagnosis.of_containers(self.hosts(), since=self._configured())
+        except ServiceError:
+            return diagnosis.of_containers(self.hosts())
 
     def _skipped(self, place: Placement) -> ApplyResult:
         summary = f"the gate '{KILL}' was not opened: nothing was written, and nothing killed"
@@ -360,4 +371,4 @@ class MySql(Chapter):
         except ServiceError as error:
             return [diagnosis.of_error("", error)]
         found = [replace(one, host=names.get(one.host, one.host)) for one in explained]
-        return [*found, *diagnosis.of_containers(self.hosts())]
+        return [*found, *self._ended()]

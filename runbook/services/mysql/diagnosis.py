@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from runbook.errors import ConnectionCut, LoginRefused, NotFound, RunbookError
 from runbook.remote.hosts import Hosts
@@ -23,6 +24,8 @@ LINES = 60
 """Lines of a container's log that are read: the last ones tell why it ended."""
 KILLED = 137
 """The exit status after SIGKILL, which is also what the kernel ends a container with that has no memory left."""
+SKEW = timedelta(seconds=60)
+"""By how much the clocks of the host and of Marathon may differ."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,25 @@ def log_script(container: str, lines: int = LINES) -> str:
     return f"docker logs --tail {lines} {quote(container)} 2>&1 | tail -n {lines} | cut -c 1-400"
 
 
-def of_containers(hosts: Hosts) -> tuple[Finding, ...]:
-    """Why the newest container of the app that ended did so. Asks the data's host, and reads the log there."""
+def of_containers(hosts: Hosts, since: datetime | None = None) -> tuple[Finding, ...]:
+    """Why the newest container of the app that ended did so, if it was started after `since` (UTC).
+
+    Asks the data's host, and reads the log there.
+    """
     host = data_host(hosts.site)
     seen = DataHost.ask(hosts)
     if seen.problem is not None:
         return (Finding(host.name, "the data's host does not answer", seen.problem.message, seen.problem.remedy or ""),)
-    ended = [one for one in seen.of_app(hosts.site) if not one.running]
+    ended = [one for one in seen.of_app(hosts.site) if not one.running and _belongs(one, since)]
     if not ended:
         return ()
     output = hosts.only(host.name).run(log_script(ended[0].id))[host.name]
     return tuple(of_log(host.name, ended[0], output.stdout.splitlines()))
+
+
+def _belongs(container: Container, since: datetime | None) -> bool:
+    """Whether a container was started after `since`, by clocks that differ by `SKEW` at most."""
+    return since is None or datetime.fromisoformat(container.started[:19]) > since - SKEW
 
 
 def of_log(host: str, ended: Container, lines: Sequence[str]) -> Iterator[Finding]:
