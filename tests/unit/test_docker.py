@@ -336,6 +336,29 @@ def test_logs_of_one_container_or_the_reason_why_there_are_none(monkeypatch: pyt
         ps.logs(fleet(monkeypatch, node1=Output(error=HostUnreachable("down"))), "node1", "3fcc29f52928")
 
 
+@pytest.mark.parametrize("shell", PRESENT)
+def test_the_last_lines_are_those_of_the_wanted_containers_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    """The question runs for real, with a client that has two containers."""
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text('#!/bin/sh\ncase $1 in ps) echo aaa; echo bbb;; logs) echo "07:32:16 of $4";; esac\n')
+    docker.chmod(0o755)
+    host = LocalHost(shell, tmp_path / "state", environment={"PATH": f"{docker.parent}:/usr/bin:/bin"})
+    said: list[str] = []
+
+    def run(self: Hosts, script: str) -> dict[str, Output]:
+        frame = host.run(Piece("ask", script))["ask"]
+        said.append(frame.out)
+        return {one.name: Output(frame.out, frame.err, frame.status) for one in self}
+
+    monkeypatch.setattr(Hosts, "run", run)
+    running = pd.DataFrame([("node1", "t.1", "aaa")], columns=["host", "task", "id"])
+    assert ps.last_lines(Hosts.of(mesos_site()), running)["last lines"].tolist() == ["07:32:16 of aaa"]
+    assert said[0].count("log=") == 1
+
+
 # diagnoses
 
 

@@ -127,16 +127,21 @@ def logs(hosts: Hosts, host: str, container_id: str, lines: int = 20) -> str:
 
 _LAST = """\
 command -v docker >/dev/null 2>&1 || exit 0
-for id in $(timeout 30 docker ps -q --no-trunc --filter name=mesos-); do
+for id in $(timeout 30 docker ps -q --no-trunc); do
+  case {ids} in *"$id"*) ;; *) continue;; esac
   echo "log=$id $(timeout 30 docker logs --tail {lines} "$id" 2>&1 | tail -c 65536 | base64 | tr -d '\\n')"
 done
 """
 
 
 def last_lines(hosts: Hosts, running: pd.DataFrame, lines: int = 5) -> pd.DataFrame:
-    """The last lines of each container of `running` (rows of `containers`), with its host and task."""
+    """The last lines of each container of `running` (rows of `containers`), with its host and task.
+
+    Of other containers nothing is read.
+    """
     found = {}
-    for output in hosts.run(_LAST.format(lines=lines)).values():
+    wanted = hosts.only(*running["host"])
+    for output in wanted.run(_LAST.format(lines=lines, ids=quote(" ".join(running["id"])))).values():
         for line in values(output.stdout, "log"):
             container, _, text = line.partition(" ")
             found[container] = base64.b64decode(text).decode("utf-8", "replace").rstrip("\n")
