@@ -30,7 +30,8 @@ class Faults:
     """What goes wrong, from now on; with `times`, only so often."""
 
     refuse_key: bool = False
-    silent: bool = False  # accepts connections and never says a word
+    silent: bool = False  # accepts connections and never says a word, but for:
+    greeting: bytes = b""
     frozen: bool = False  # answers no request for a command any more, as a host that is paused
     refuse_channels: bool = False  # as a connection of which only one side still knows
     noise: bytes = b""  # what a login profile prints before every command, on both outputs
@@ -87,7 +88,7 @@ class SshServer:
         self.uploaded = 0
         self.ended = threading.Event()
         self.children: list[subprocess.Popen[bytes]] = []
-        self._transports: list[paramiko.Transport] = []
+        self.transports: list[paramiko.Transport] = []
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._socket = socket.create_server((address, 0), backlog=64)
@@ -126,7 +127,7 @@ class SshServer:
 
     def drop(self) -> None:
         """Break all connections."""
-        for transport in self._transports:
+        for transport in self.transports:
             transport.close()
         for sock in self._sockets:
             sock.close()
@@ -152,13 +153,14 @@ class SshServer:
             self.connections += 1
             self._sockets.append(sock)
             if self.faults.silent:
+                sock.sendall(self.faults.greeting)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport = paramiko.Transport(sock)
             for key in self.keys:
                 transport.add_server_key(key)
             transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Sftp)
-            self._transports.append(transport)
+            self.transports.append(transport)
             self.start(self._serve, transport)
 
     def _serve(self, transport: paramiko.Transport) -> None:

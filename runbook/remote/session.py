@@ -248,13 +248,29 @@ class _Tunnel:
             self._channel.close()
 
 
+class _Transport(paramiko.Transport):
+    """paramiko's, but that whatever ended its thread is an error of the connection.
+
+    On bytes that make no sense paramiko's readers end with all kinds of errors (a text that is no UTF-8, a checksum
+    that does not fit), which would be taken for mistakes in this program and so end the work on all hosts.
+    """
+
+    def get_exception(self) -> Exception | None:
+        error: Exception | None = super().get_exception()
+        if error is None or isinstance(error, EOFError | OSError | paramiko.SSHException):
+            return error
+        told = paramiko.SSHException(f"what it sent cannot be read: {type(error).__name__} {error}".rstrip())
+        told.__cause__ = error
+        return told
+
+
 def _transport(sock: Any, **options: Any) -> paramiko.Transport:
     if isinstance(sock, paramiko.Channel):
         sock = _Tunnel(sock)
     # paramiko leaves Nagle's algorithm on, which costs 40 ms at each of the small packets of a handshake.
     if isinstance(sock, socket.socket):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    transport = paramiko.Transport(sock, **options)
+    transport = _Transport(sock, **options)
     # AES-GCM first: of the others, paramiko compares the checksum of each packet byte by byte in Python.
     security = transport.get_security_options()
     security.ciphers = sorted(security.ciphers, key=lambda name: "-gcm@" not in name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -250,6 +251,24 @@ def test_nobody_listens(fleet: Fleet, server: SshServer, session: Session) -> No
     server.stop()
     with within(10), pytest.raises(HostUnreachable, match="cannot be reached: Connection refused"):
         ask(session, ":")
+
+
+def test_a_server_whose_packets_make_no_sense(server: SshServer, session: Session) -> None:
+    """A list of names (RFC 4253, 7.1) that is no UTF-8, on which paramiko's reader ends with a UnicodeDecodeError."""
+    payload = bytes([20]) + bytes(16) + struct.pack(">I", 1) + b"\xff"
+    padding = 8 + -(5 + len(payload) + 8) % 8
+    packet = struct.pack(">IB", 1 + len(payload) + padding, padding) + payload + bytes(padding)
+    server.faults = Faults(silent=True, greeting=b"SSH-2.0-nonsense\r\n" + packet)
+    with pytest.raises(HostUnreachable, match="cannot be reached: what it sent cannot be read"):
+        ask(session, ":")
+
+
+def test_a_connection_in_which_something_was_altered_is_not_used_any_more(server: SshServer, session: Session) -> None:
+    assert ask(session, "echo in").out == "in\n"
+    altered = struct.pack(">I", 32) + bytes(32 + 16)  # of the length of a packet of AES-GCM, but not of the key
+    server.transports[0].sock.sendall(altered)
+    assert ask(session, "echo in again").out == "in again\n"
+    assert server.connections == 2
 
 
 def test_a_server_that_speaks_no_ssh(server: SshServer, session: Session) -> None:
