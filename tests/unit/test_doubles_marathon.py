@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from runbook.lab import rpms
 from runbook.lab.doubles.marathon import zk
-from runbook.lab.doubles.marathon.apps import Clock, give_ports, updated
+from runbook.lab.doubles.marathon.api import Api
+from runbook.lab.doubles.marathon.apps import Clock, Refused, give_ports, updated
 from runbook.lab.doubles.marathon.deployments import Deployment, replace, scale
 from runbook.lab.doubles.marathon.flags import Flags
 from runbook.lab.doubles.marathon.mesos import Masters
 from runbook.lab.doubles.marathon.scheduler import Delay, Scheduler
 from runbook.lab.doubles.marathon.tasks import Offer, Task
+from runbook.lab.doubles.marathon.web import Request
 
 Json = dict[str, Any]
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "mesos-0.28.0"
@@ -89,6 +91,53 @@ def test_scaling_down_ends_condemned_tasks_first_and_then_the_youngest() -> None
     moves = scale(wanted, tasks, condemned=["app.0"])
     assert [task.id for task in moves.kill] == ["app.0", "app.3"]
     assert (moves.launch, moves.done) == (0, False)
+
+
+# what it takes, and what not: a definition that it cannot launch would end one leader after the other
+
+DOCKER = {"image": "a:1"}
+
+
+@pytest.mark.parametrize(
+    ("update", "status", "path"),
+    [
+        ({"container": {"docker": DOCKER, "volumes": [{"containerPath": "/a", "hostPath": "/b"}]}}, 400, "mode"),
+        ({"container": {"docker": DOCKER, "volumes": [{"hostPath": "/b", "mode": "RW"}]}}, 400, "containerPath"),
+        ({"container": {"docker": {**DOCKER, "parameters": [{"key": "a"}]}}}, 400, "parameters(0)/value"),
+        ({"fetch": [{"extract": False}]}, 400, "/fetch(0)/uri"),
+        ({"constraints": [["rack", "LIKE", "["]]}, 422, "/constraints(0)"),
+    ],
+)
+def test_what_could_not_be_launched_is_refused(update: Json, status: int, path: str) -> None:
+    """What an object must have is what `Formats.scala` of 1.1 reads without a default."""
+    with pytest.raises(Refused) as refused:
+        app(**update)
+    assert refused.value.status == status
+    assert refused.value.body["details"][0]["path"].endswith(path)
+
+
+def test_null_is_the_default_within_objects_as_well() -> None:
+    mapping = {"containerPort": 80, "hostPort": None, "protocol": None}
+    docker = {**DOCKER, "network": "BRIDGE", "privileged": None, "parameters": None, "portMappings": [mapping]}
+    made = app(
+        container={"type": None, "volumes": None, "docker": docker},
+        healthChecks=[{"protocol": "TCP", "portIndex": None, "timeoutSeconds": None}],
+        upgradeStrategy={"minimumHealthCapacity": None, "other": "x"},
+    )
+    place = offer()
+    assert place.place({**made, "cpus": 0.1, "mem": 16}, [])
+    assert place.launches[0]["container"]["docker"]["port_mappings"][0]["protocol"] == "tcp"
+    assert (made["healthChecks"][0]["timeoutSeconds"], made["upgradeStrategy"]["minimumHealthCapacity"]) == (20, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v2/apps/a", {"id": 5}), ("/v2/apps", []), ("/v2/apps", [5]), ("/v2/apps", [{"cmd": "x"}]), ("/v2/apps", {})],
+)
+def test_a_put_of_something_else_is_answered(path: str, body: object) -> None:
+    api = Api(leading(), Flags(["--master", "127.0.0.1:1"], {}), "m:8080", lambda: None)
+    said = api.answer(Request("PUT", path, {}, json.dumps(body).encode(), "client"))
+    assert said.status == 400
 
 
 # what a new leader makes of what is kept

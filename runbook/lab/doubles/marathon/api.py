@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote
 
-from .apps import Json, Refused, absolute, read, unknown_app, updated
+from .apps import Json, Refused, absolute, malformed, read, unknown_app, updated
 from .deployments import Deployment
 from .flags import VERSION, Flags
 from .scheduler import Scheduler
@@ -95,10 +95,7 @@ class Api:
 
     def _create(self, request: Request) -> Answer:
         update = read(request.body)
-        if not isinstance(update.get("id"), str) or not update["id"]:
-            error = "error.path.missing" if "id" not in update else "error.expected.jsstring"
-            return message(400, "Invalid JSON", details=[{"path": "/id", "errors": [error]}])
-        app_id = absolute(update["id"])
+        app_id = _named(update)
         if app_id in self._scheduler.apps:
             return message(409, f"An app with id [{app_id}] already exists.")
         app = updated(None, app_id, update)
@@ -108,7 +105,7 @@ class Api:
 
     def _put(self, request: Request, name: str) -> Answer:
         update = read(request.body)
-        app_id = absolute(update.get("id") or name)
+        app_id = _named({**update, "id": update.get("id") or name})
         before = self._scheduler.apps.get(app_id)
         deployment = self._change(request, app_id, update)
         if before is None:
@@ -117,7 +114,10 @@ class Api:
 
     def _put_many(self, request: Request) -> Answer:
         """One deployment an app, where Marathon makes one for all; the last one's id is given."""
-        deployments = [self._change(request, absolute(update["id"]), update) for update in read(request.body, list)]
+        updates = [(_named(update), update) for update in read(request.body, list)]
+        if not updates:
+            raise malformed("", "the rehearsal double needs an app")
+        deployments = [self._change(request, app_id, update) for app_id, update in updates]
         return self._deployed(deployments[-1])
 
     def _change(self, request: Request, app_id: str, update: Json) -> Deployment:
@@ -356,6 +356,15 @@ class Api:
     def _front(self, request: Request) -> Answer:
         says = f"A rehearsal double of Marathon {VERSION}. See <a href=/v2/apps>/v2/apps</a>."
         return Response(200, f"<!DOCTYPE html><title>Marathon</title><p>{says}".encode(), {"Content-Type": "text/html"})
+
+
+def _named(update: Any) -> str:
+    """The absolute id that an app is given; Refused (400) where it is none."""
+    if not isinstance(update, dict):
+        raise malformed("", "error.expected.jsobject")
+    if not isinstance(update.get("id"), str) or not update["id"]:
+        raise malformed("/id", "error.expected.jsstring" if "id" in update else "error.path.missing")
+    return absolute(update["id"])
 
 
 def _selects(selector: str, labels: dict[str, str]) -> bool:

@@ -124,8 +124,8 @@ def updated(before: Json | None, app_id: str, update: Json) -> Json:
         app["args"] = given.get("args")
     elif "args" in given:
         app["cmd"] = None
-    app["healthChecks"] = [{**HEALTH_CHECK, **check} for check in app["healthChecks"]]
-    app["upgradeStrategy"] = {**DEFAULTS["upgradeStrategy"], **app["upgradeStrategy"]}
+    app["healthChecks"] = [_filled(HEALTH_CHECK, check) for check in app["healthChecks"]]
+    app["upgradeStrategy"] = _filled(DEFAULTS["upgradeStrategy"], app["upgradeStrategy"])
     if "uris" in given and "fetch" not in given:
         app["fetch"] = [{"uri": uri, "extract": True, "executable": False, "cache": False} for uri in app["uris"]]
     elif "fetch" in given:
@@ -174,18 +174,23 @@ def config_version(app: Json) -> str:
     return found
 
 
+def _filled(defaults: Json, given: Json) -> Json:
+    """An object with its defaults, also in the place of what is null."""
+    return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+
 def _port_definition(given: Json) -> Json:
-    return {"port": 0, "protocol": "tcp", "labels": {}, **given}
+    return _filled({"port": 0, "protocol": "tcp", "labels": {}}, given)
 
 
 def _container(given: Json | None) -> Json | None:
     if given is None:
         return None
-    container: Json = {"type": given.get("type", "DOCKER"), "volumes": given.get("volumes", [])}
+    container: Json = {"type": given.get("type") or "DOCKER", "volumes": given.get("volumes") or []}
     if (docker := given.get("docker")) is not None:
-        container["docker"] = {**DOCKER, **docker}
+        container["docker"] = _filled(DOCKER, docker)
         if docker.get("portMappings") is not None:
-            container["docker"]["portMappings"] = [{**PORT_MAPPING, **mapping} for mapping in docker["portMappings"]]
+            container["docker"]["portMappings"] = [_filled(PORT_MAPPING, mapping) for mapping in docker["portMappings"]]
     return container
 
 
@@ -198,12 +203,18 @@ def _validate(app: Json) -> None:
     for name in ("instances", "cpus", "mem", "disk"):
         if app[name] < 0:
             raise invalid(f"/{name}", f"got {app[name]}, expected 0 or more")
-    for name, value in app["upgradeStrategy"].items():
+    for name in DEFAULTS["upgradeStrategy"]:
+        value = app["upgradeStrategy"][name]
         if not 0 <= value <= 1:
             raise invalid(f"/upgradeStrategy/{name}", "is greater than 1" if value > 1 else "is less than 0")
     for number, constraint in enumerate(app["constraints"]):
         if len(constraint) < 2 or len(constraint) < OPERATORS.get(constraint[1], 4):
             raise invalid(f"/constraints({number})", f"is no constraint of {', '.join(OPERATORS)}")
+        if constraint[1] in ("LIKE", "UNLIKE"):
+            try:
+                re.compile(constraint[2])
+            except re.error as error:
+                raise invalid(f"/constraints({number})", f"is no regular expression: {error}") from error
     if container and container["type"] == "DOCKER" and not (container.get("docker") or {}).get("image"):
         raise invalid("/container/docker/image", "must not be empty")
     if any("persistent" in volume or "external" in volume for volume in (container or {}).get("volumes", [])):
@@ -261,9 +272,12 @@ def _texts(value: Any, path: str) -> None:
         _text(item, f"{path}/{name}")
 
 
-def _object(**fields: Check) -> Check:
+def _object(*needed: str, **fields: Check) -> Check:
     def check(value: Any, path: str) -> None:
         _map(value, path)
+        for name in needed:
+            if value.get(name) is None:
+                raise malformed(f"{path}/{name}", "error.path.missing")
         for name, item in value.items():
             if name in fields and item is not None:
                 fields[name](item, f"{path}/{name}")
@@ -282,7 +296,7 @@ def _one_of(*names: str) -> Check:
 
 _PORT = _object(port=_whole, protocol=_text, name=_text, labels=_texts)
 _MAPPING = _object(containerPort=_whole, hostPort=_whole, servicePort=_whole, protocol=_text, name=_text)
-_VOLUME = _object(containerPath=_text, hostPath=_text, mode=_one_of("RO", "RW"))
+_VOLUME = _object("containerPath", "mode", containerPath=_text, hostPath=_text, mode=_one_of("RO", "RW"))
 _CONTAINER = _object(
     type=_one_of("DOCKER", "MESOS"),
     volumes=_list(_VOLUME),
@@ -291,7 +305,7 @@ _CONTAINER = _object(
         network=_one_of("BRIDGE", "HOST", "NONE", "USER"),
         portMappings=_list(_MAPPING),
         privileged=_truth,
-        parameters=_list(_object(key=_text, value=_text)),
+        parameters=_list(_object("key", "value", key=_text, value=_text)),
         forcePullImage=_truth,
     ),
 )
@@ -320,7 +334,7 @@ _FIELDS: dict[str, Check] = {
     "requirePorts": _truth,
     "constraints": _list(_list(_text)),
     "container": _CONTAINER,
-    "fetch": _list(_object(uri=_text)),
+    "fetch": _list(_object("uri", uri=_text)),
     "healthChecks": _list(_HEALTH_CHECK),
     "upgradeStrategy": _object(minimumHealthCapacity=_number, maximumOverCapacity=_number),
 }
