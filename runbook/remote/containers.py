@@ -166,6 +166,8 @@ class Image(Step):
         summary = f"{'upload and load' if uploads else 'load'} {self.file.name}"
         if found:
             summary += ", in place of another image of this tag"
+        if others := archived(self.file).keys() - {familiar(self.tag)}:
+            summary += f"; it holds {', '.join(sorted(others))} as well"
         diff = before_after({self.tag: (found or "no such image", wanted)})
         return Change(summary, diff, actions=("load",), uploads=uploads)
 

@@ -91,6 +91,12 @@ def test_tags_are_compared_as_docker_shortens_them(tmp_path: Path) -> None:
     assert Image("registry:2.3.0", tmp_path / "r.tar", digest).plan(f"image={image_id} []\nstaged=no\n") is None
 
 
+def test_what_else_an_archive_brings_is_told(tmp_path: Path) -> None:
+    digest, _ = archive(tmp_path / "r.tar", "registry:2.3.0", "shop:7", "docker.io/library/busybox:1")
+    change = changed(Image("registry:2.3.0", tmp_path / "r.tar", digest), "image=\nstaged=no\n")
+    assert change.summary == "upload and load r.tar; it holds busybox:1, shop:7 as well"
+
+
 @pytest.mark.parametrize("content", [None, b"not a tar", b"\x1f\x8b\x08 cut gzip"])
 def test_a_file_that_is_no_archive_is_named(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "centos.tar"
