@@ -746,7 +746,9 @@ class Service(Step):
             actions.append("enable" if self.enabled else "disable")
             differences["enabled"] = (enablement or "no", "enabled" if self.enabled else "disabled")
         if running != self.running:
-            actions.append("restart" if self.running else "stop")
+            # A start leaves alone what somebody else started meanwhile; only a restart ends the wait between two crashes.
+            start = "restart" if present["SubState"] == "auto-restart" else "start"
+            actions.append(start if self.running else "stop")
             differences["state"] = (f"{active} ({present['SubState']})", "active" if self.running else "inactive")
         elif running:
             reasons = self._stale(present, state, pending)
@@ -781,10 +783,10 @@ class Service(Step):
         tell = f"systemctl --no-pager --full -n 20 status {name} >&2"
         lines = ["systemctl daemon-reload || exit 1"]
         for action in change.actions:
-            if action == "restart":
+            if action in ("start", "restart"):
                 lines.append(f"systemctl reset-failed {name} 2>/dev/null")  # lifts the limit on starts
             lines.append(f"systemctl {action} {name} || {{ {tell}; exit 1; }}")
-        if "restart" in change.actions:
+        if {"start", "restart"} & set(change.actions):
             lines += [
                 f"{_STEADY}state() {{ systemctl show -p ActiveState,SubState,MainPID {name}; }}",
                 f"steady state && state | grep -qx ActiveState=active || {{ {tell}; exit 1; }}",

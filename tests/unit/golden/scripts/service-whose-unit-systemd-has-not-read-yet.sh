@@ -1,7 +1,7 @@
 systemctl daemon-reload || exit 1
 systemctl enable mesos-slave || { systemctl --no-pager --full -n 20 status mesos-slave >&2; exit 1; }
 systemctl reset-failed mesos-slave 2>/dev/null
-systemctl restart mesos-slave || { systemctl --no-pager --full -n 20 status mesos-slave >&2; exit 1; }
+systemctl start mesos-slave || { systemctl --no-pager --full -n 20 status mesos-slave >&2; exit 1; }
 steady() {
   was=$("$@") || return 1
   n=0
