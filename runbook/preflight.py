@@ -32,8 +32,9 @@ FEW = 6
 """Hosts up to which a page is wide enough for a column each."""
 
 TOOLS = (
-    *("awk", "base64", "cat", "chmod", "chown", "cp", "date", "df", "dirname", "getconf", "grep", "head", "mkdir"),
-    *("mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sort", "stat", "sync", "tail", "tr"),
+    *("awk", "base64", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dirname", "find", "flock", "getconf"),
+    *("grep", "head", "ls", "mkdir", "mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sleep", "sort"),
+    *("stat", "sync", "tail", "timeout", "tr", "xargs"),
 )
 """What the scripts of steps and questions call."""
 

@@ -746,7 +746,7 @@ class Service(Step):
             actions.append("enable" if self.enabled else "disable")
             differences["enabled"] = (enablement or "no", "enabled" if self.enabled else "disabled")
         if running != self.running:
-            # A start leaves alone what somebody else started meanwhile; only a restart ends the wait between two crashes.
+            # A start leaves alone what somebody started meanwhile; only a restart ends the wait between two crashes.
             start = "restart" if present["SubState"] == "auto-restart" else "start"
             actions.append(start if self.running else "stop")
             differences["state"] = (f"{active} ({present['SubState']})", "active" if self.running else "inactive")
