@@ -370,7 +370,8 @@ def test_a_changed_daemon_json_is_read_anew_without_a_restart() -> None:
     assert left.summary == "reload"
     # it waits for the entry that means the registry, which may be a network's
     assert f"grep -qF -e '\"{ADDRESS}\"'" in docker().script(change)
-    assert "grep -qF -e '\"198.51.100.0/24\"'" in docker(listed=("198.51.100.0/24",)).script(change)
+    assert "grep -qF -e '\"198.51.100.0/24\"'" in docker(listed=("198.51.100.7/24",)).script(change)
+    assert f"grep -qF -e '\"{ADDRESS}\"'" in docker(listed=(f"http://{ADDRESS}",)).script(change)
 
 
 def test_before_17_06_it_is_restarted_behind_the_gate_that_names_the_containers() -> None:

@@ -419,6 +419,10 @@ class Docker(Service):
         if change.actions != ("reload",):
             return super().script(change)
         entry = next((one for one in self.trust.listed or () if covers(one, self.registry)), self.registry)
+        try:
+            entry = str(ipaddress.ip_network(entry, strict=False))  # as Docker tells a network, whatever host names it
+        except ValueError:
+            entry = self.registry  # and a registry without the scheme that it may be given with
         return _RELOAD.format(wanted="!" if self.secure else "", entry=quote(f'"{entry}"'))
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
