@@ -238,6 +238,27 @@ def test_the_tables_say_how_many_repositories_they_are_of(
     assert shown == [caption, f"0 tags of {caption}", f"layers of {caption}"]
 
 
+def test_the_three_tables_are_of_one_look_at_the_registry(
+    parameters: Path, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def page(_: Held, size: int) -> tuple[list[str], str | None]:
+        asked.append("page")
+        return [], None
+
+    monkeypatch.setattr(Held, "page", page, raising=False)
+    monkeypatch.setattr(Held, "each", lambda _, function, items: list(map(function, items)), raising=False)
+    chapter = RegistryChapter(parameters, mode="apply", yes=True)
+    chapter.repositories(), chapter.tags(), chapter.layers()
+    assert asked == ["page"]
+    chapter.repositories()  # somebody runs the cell again
+    assert asked == ["page"] * 2
+    chapter.delete_tag("lab/userland", "other")
+    chapter.tags()
+    assert asked == ["page"] * 3
+
+
 # an image for the round trip
 
 

@@ -53,6 +53,7 @@ class RegistryChapter(Chapter):
 
     def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
         super().__init__(site_file, mode, yes)
+        self._seen: tuple[Survey, str] | None = None  # what the registry held when it was last asked
         try:
             self.certificate = Certificate.of(self.site)
             steps.credentials(self.site)
@@ -162,16 +163,21 @@ class RegistryChapter(Chapter):
         """7.4.4 to 7.4.6, check: an image is tagged, pushed, removed, pulled back with the same digest, found on the
         registry's disk, and pulled on another host. In verify mode, that it is there and whole."""
         with self.section("7.4.4", "An image goes there and back"):
+            self._seen = None
             return self._check("an image goes there and back", lambda: self._with_registry(transfer.round_trip))
 
     def repositories(self) -> Table:
-        """7.4.6: the repositories, with how many tags each has, and how big and new they are."""
+        """7.4.6: the repositories, with how many tags each has, and how big and new they are; asked for anew."""
         with self.section("7.4.6 repositories", "The repositories"):
+            self._seen = None
             found, told = self._survey()
             return Table(_readable(repositories_table(found)), told)
 
     def tags(self) -> Table:
-        """7.4.6: the tags, with digest, size, age, and which others go with each where it is deleted."""
+        """7.4.6: the tags, with digest, size, age, and which others go with each where it is deleted.
+
+        Of what `repositories` found, as are `layers`, so that the three agree and the registry is asked once.
+        """
         with self.section("7.4.6 tags", "The tags"):
             found, told = self._survey()
             frame = _readable(tags_table(found)).drop(columns=["media_type"])
@@ -219,6 +225,7 @@ class RegistryChapter(Chapter):
         layers stay until garbage is collected. Raises DeleteDisabled, RegistryReadOnly and GateRefused.
         """
         with self.section("7.5 deletion", f"Delete {repository}:{tag}"), Registry.of(self.site) as registry:
+            self._seen = None
             return self._deleted(registry, repository, tag)
 
     # the parts
@@ -288,15 +295,17 @@ class RegistryChapter(Chapter):
         """What the first repositories hold, and how many they are; where no registry tells yet, nothing, and why."""
         if self.site.registry_address is None:
             return Survey((), (), 0.0), "no host of the site is a registry"
-        try:
-            with Registry.of(self.site) as registry:
-                names, after = registry.page(SHOWN)
-                count = plural(len(names), "repository", "repositories")
-                return survey(registry, names), f"the first {count}" if after else count
-        except ServiceError as error:
-            if self.mode is Mode.APPLY:
-                raise
-            return Survey((), (), 0.0), f"not known: {error.message}"
+        if self._seen is None:
+            try:
+                with Registry.of(self.site) as registry:
+                    names, after = registry.page(SHOWN)
+                    count = plural(len(names), "repository", "repositories")
+                    self._seen = survey(registry, names), f"the first {count}" if after else count
+            except ServiceError as error:
+                if self.mode is Mode.APPLY:
+                    raise
+                return Survey((), (), 0.0), f"not known: {error.message}"
+        return self._seen
 
     def _deleted(self, registry: Registry, repository: str, tag: str) -> ApplyResult:
         label = f"tag {repository}:{tag}"
