@@ -145,7 +145,9 @@ class SiteLock:
         try:
             self._in_zookeeper = lock.acquire(timeout=PATIENCE)  # False: the connection was lost meanwhile
         except LockTimeout as timeout:
-            first = next(iter(lock.contenders()), "")
+            first = ""
+            with contextlib.suppress(KazooException):  # that it is held is known all the same
+                first = next(iter(lock.contenders()), "")
             self._disconnect()
             raise self._held(Holder.of(first), f"ZooKeeper {self._site.zookeeper_hosts}, {path}") from timeout
 

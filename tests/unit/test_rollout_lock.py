@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kazoo.exceptions import ConnectionLoss, LockTimeout
 
 from runbook.errors import LockHeld
 from runbook.rollout import lock
@@ -108,6 +109,40 @@ def test_nobody_holds_a_lock_that_was_never_taken(site: Site) -> None:
 def test_an_ensemble_that_refuses_connections_is_no_error(site: Site) -> None:
     with SiteLock(site, US) as held:
         assert held.renew() is False
+
+
+def test_a_lock_that_is_held_keeps_us_out_even_where_its_holder_cannot_be_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Lost:
+        """An ensemble that is lost right after it said that the lock is held."""
+
+        def __init__(self, *_: object, **options: object) -> None:
+            pass
+
+        def start(self, timeout: float) -> None:
+            pass
+
+        add_listener = start
+
+        def Lock(self, path: str, identifier: str) -> Lost:
+            return self
+
+        def acquire(self, timeout: float) -> bool:
+            raise LockTimeout
+
+        def contenders(self) -> list[str]:
+            raise ConnectionLoss
+
+        def stop(self) -> None:
+            pass
+
+        close = stop
+
+    monkeypatch.setattr(lock, "KazooClient", Lost)
+    monkeypatch.setattr(SiteLock, "_somebody_listens", lambda self: True)
+    with pytest.raises(LockHeld, match="it does not say whose it is"), SiteLock(site, US):
+        pass
 
 
 def test_an_ensemble_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
