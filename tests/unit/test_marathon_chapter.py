@@ -112,6 +112,18 @@ def test_every_instance_is_asked_at_its_own_address(opened: Opened) -> None:
         chapter.finish()
 
 
+def test_a_lost_task_is_neither_asked_nor_crashed(opened: Opened) -> None:
+    opened.fake.put(HELLO)
+    opened.fake.apps["/hello"]["tasks"] = [task(1, host="198.51.100.99", state="TASK_LOST")]
+    result = opened("verify").answers()
+    assert result.evidence.text.startswith("0 of 1 instance run; ")
+    assert result.evidence.table is not None
+    assert result.evidence.table.empty
+    skipped = opened("apply", yes=True).crash()
+    assert isinstance(skipped, ApplyResult)
+    assert [one.summary for one in skipped] == ["no task of it runs"]
+
+
 def test_an_answer_without_end_is_not_waited_for(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runbook.services.marathon.answers.PATIENCE", Timeouts(whole=0.2))
     head = b"HTTP/1.0 200 Ok\n\n"

@@ -256,16 +256,22 @@ def not_running(number: int, state: str) -> Json:
     return {name: value for name, value in gone.items() if name not in ("startedAt", "stagedAt", "ports", "version")}
 
 
-def test_a_task_that_went_with_its_host_counts_as_none_of_the_instances() -> None:
-    lost = not_running(1, "TASK_UNREACHABLE")
+@pytest.mark.parametrize(
+    ("lost", "state"),
+    [
+        (task(1, state="TASK_LOST"), "lost"),  # kept for up to a day by 1.1.2 to 1.3 (its issue 4232)
+        (not_running(1, "TASK_UNREACHABLE"), "unreachable"),
+    ],
+)
+def test_a_task_that_went_with_its_host_counts_as_none_of_the_instances(lost: Json, state: str) -> None:
     (seen,) = followed(Scripted({"app": in_11(HELLO, tasks=[lost, task(2), task(3)])}))
     assert seen == "done: 2 of 2 running"
     found = explain(in_11(HELLO, tasks=[lost]), waiting(1))
     assert [(one.host, one.cause) for one in found] == [
         ("", "tasks wait to be launched"),
-        ("node1", "a task is unreachable"),
+        ("node1", f"a task is {state}"),
     ]
-    assert tasks_table([lost])["state"].tolist() == ["unreachable"]
+    assert tasks_table([lost])["state"].tolist() == [state]
 
 
 def test_the_progress_tells_the_last_failure_since_it_began() -> None:

@@ -15,6 +15,7 @@ from runbook.services.http import Endpoint, Timeouts
 from runbook.services.marathon.apps import app_id
 from runbook.services.marathon.deploy import marathon_of, slaves_of
 from runbook.services.marathon.deployments import explain
+from runbook.services.marathon.tables import is_instance
 from runbook.site import Site
 from runbook.wording import plural
 
@@ -36,7 +37,7 @@ def answered(site: Site, name: str, says: str) -> Evidence:
         if app is None:
             return Evidence(False, f"there is no app {app_id(name)}", remedy="deploy it", tried=False)
         names = site.names
-        answers = {_place(task, names): _answer(task, says) for task in app["tasks"]}
+        answers = {_place(task, names): _answer(task, says) for task in app["tasks"] if is_instance(task)}
         missing = len(answers) < app["instances"]
         findings = explain(app, marathon.queue(), slaves_of(site)) if missing else Findings(name, ())
     silent = [place for place, said in answers.items() if says not in said]

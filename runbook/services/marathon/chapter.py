@@ -29,7 +29,7 @@ from runbook.services.marathon.diagnose import KNOWN, REGISTRATION, Kept
 from runbook.services.marathon.drill import KILL, Recovery, Victim
 from runbook.services.marathon.ensemble import Framework, Instances
 from runbook.services.marathon.losses import Losses
-from runbook.services.marathon.tables import apps_table, tasks_table
+from runbook.services.marathon.tables import apps_table, runs, tasks_table
 from runbook.services.mesos import logs
 from runbook.services.mesos.checks import Registrations
 from runbook.site import HostParameters
@@ -224,7 +224,7 @@ class MarathonChapter(Chapter):
                 return self._skipped(name, "a drill ends a task: only in mode apply")
             with marathon_of(self.site) as marathon:
                 app = marathon.app(name)
-                running = [task for task in app["tasks"] if task.get("startedAt")]
+                running = [task for task in app["tasks"] if runs(task)]
                 if not running:
                     return self._skipped(name, "no task of it runs")
                 names = self.site.names

@@ -6,8 +6,9 @@ the reason that Marathon gives. Nothing is forced unless the caller says so, and
 because Marathon's own default is to force it.
 
 What differs between versions, and is met here, in `apps` or in `tables`: the steps of a deployment are lists of
-actions in 1.1 and objects in later ones; later ones tell a task's state, list tasks that are lost without their times,
-ports and version, and have pods beside apps; from 1.7 on a standby redirects the listeners of events to the leader.
+actions in 1.1 and objects in later ones; later ones tell a task's state, list tasks that are lost (from 1.4 on without
+their times, ports and version), and have pods beside apps; from 1.7 on a standby redirects the listeners of events to
+the leader.
 
 Sources: Marathon's REST API documentation of 1.0 and later (`queue.raml`); `LeaderProxyFilter.scala`,
 `MarathonExceptionMapper.scala`, `Formats.scala`.

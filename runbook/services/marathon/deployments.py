@@ -19,7 +19,7 @@ from runbook.services.findings import Finding, Findings
 from runbook.services.marathon.apps import App, app_id
 from runbook.services.marathon.client import Change, Marathon
 from runbook.services.marathon.fit import fit_table
-from runbook.services.marathon.tables import seconds, task_state, unhealthy_because
+from runbook.services.marathon.tables import is_instance, seconds, task_state, unhealthy_because
 from runbook.services.mesos.diagnose import diagnose
 from runbook.wording import plural
 
@@ -139,7 +139,7 @@ def _look(marathon: Marathon, change: Change) -> tuple[Progress, App | None]:
 
 def _counted(progress: Progress, app: App) -> Progress:
     since = app.get("versionInfo", {}).get("lastConfigChangeAt", app["version"])
-    tasks = [task for task in app.get("tasks", ()) if task.get("version")]  # those without are none (`task_state`)
+    tasks = [task for task in app.get("tasks", ()) if is_instance(task)]
     new = [task for task in tasks if _since(task["version"]) >= _since(since)]
     states = [task_state(task) for task in new]
     return replace(
@@ -219,9 +219,9 @@ def explain(
                 evidence = ": since ".join(filter(None, [task["id"], task.get("stagedAt")]))
                 remedy = "see whether its image is still being fetched; load it beforehand (chapter 5)"
                 found.append(Finding(task["host"], "a task is still being started", evidence, remedy))
-            case "unreachable":
-                remedy = "start its host, or wait until Marathon replaces it (unreachableStrategy of the app)"
-                found.append(Finding(task["host"], "a task is unreachable", task["id"], remedy))
+            case "lost" | "unreachable" as state:
+                remedy = "start its host, or wait until Marathon gives the task up"
+                found.append(Finding(task["host"], f"a task is {state}", task["id"], remedy))
     return Findings(name, tuple(found))
 
 

@@ -17,6 +17,8 @@ from runbook.services.mesos.tables import Schema, typed_table
 
 _TIME = "datetime64[ns, UTC]"
 
+_LIVE = frozenset({"TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING"})
+
 APPS: Schema = {
     "app": "string",
     "instances": "Int64",  # wanted
@@ -39,7 +41,7 @@ TASKS: Schema = {
     "task": "string",
     "host": "string",
     "ports": "string",
-    "state": "string",  # staging, running, healthy, unhealthy; later than 1.1 others (`task_state`)
+    "state": "string",  # staging, running, healthy, unhealthy, or why it is no instance
     "staged": _TIME,
     "started": _TIME,
     "version": _TIME,
@@ -174,16 +176,31 @@ def instances_table(views: Iterable[InstanceView]) -> pd.DataFrame:
 def task_state(task: Mapping[str, Any]) -> str:
     """`staging`, `running`, and where it has health checks `healthy` or `unhealthy`.
 
-    Marathon 1.1 does not tell the state itself. Later ones do, and list tasks that are no instances any more, or not
-    yet, without their times: of these it is what they tell (`unreachable`, …).
+    Marathon 1.1 does not tell the state itself. Of a task that is no instance (`is_instance`) it is what later ones
+    tell: `lost`, `unreachable`, ….
     """
+    if task.get("state", "TASK_RUNNING") not in _LIVE:
+        return str(task["state"]).removeprefix("TASK_").lower()
     if not task.get("startedAt"):
-        told = "" if task.get("stagedAt") else str(task.get("state", ""))
-        return told.removeprefix("TASK_").lower() or "staging"
+        return "staging"
     results = [result for result in task.get("healthCheckResults") or () if result]
     if not results:
         return "running"
     return "healthy" if all(result["alive"] for result in results) else "unhealthy"
+
+
+def is_instance(task: Mapping[str, Any]) -> bool:
+    """Whether a task counts as an instance of its app, be it only being started.
+
+    Marathon 1.1.2 and later keep a task that went with its host for a while, beside the one that replaced it; from 1.2
+    on reservations are listed as well, which have no version.
+    """
+    return bool(task.get("version")) and task.get("state", "TASK_RUNNING") in _LIVE
+
+
+def runs(task: Mapping[str, Any]) -> bool:
+    """Whether a task is an instance that has started."""
+    return is_instance(task) and bool(task.get("startedAt"))
 
 
 def unhealthy_because(task: Mapping[str, Any]) -> str | None:
