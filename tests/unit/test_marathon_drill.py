@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ Json = dict[str, Any]
 COMMAND = "while true; do sleep 0.1; done"
 APP = in_11({"id": "hello", "cmd": COMMAND})
 NAMES = {"198.51.100.11": "node1"}
-TASK = task(1, host="198.51.100.11", id="hello.drill-test")
+TASK = task(1, host="198.51.100.11", id=f"hello.{uuid.uuid4()}")  # nobody else's on this machine
 
 
 @pytest.fixture(params=PRESENT)
@@ -40,13 +41,13 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
         process.wait()
 
 
-def start(*argv: str, task_id: str = "hello.drill-test") -> subprocess.Popen[bytes]:
+def start(*argv: str, task_id: str = TASK["id"], **more: Any) -> subprocess.Popen[bytes]:
     """A process with a task's environment, which leads a session as mesos-executor starts them."""
-    return subprocess.Popen(argv, env={**os.environ, "MESOS_TASK_ID": task_id}, start_new_session=True)
+    return subprocess.Popen(argv, env={**os.environ, "MESOS_TASK_ID": task_id}, start_new_session=True, **more)
 
 
-def run(shell: list[str], victim: Victim) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*shell, "-s"], input=victim.script(), capture_output=True, text=True, check=False)
+def run(shell: list[str], script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*shell, "-s"], input=script, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs sh")
@@ -55,14 +56,31 @@ def test_only_the_task_s_own_process_group_is_ended(shell: list[str], processes:
     executor = start("sleep", "100")  # it has the task's id in its environment as well
     other_task = start("sh", "-c", COMMAND, task_id="hello.another")
     processes += [ours, executor, other_task]
-    done = run(shell, Victim.of(APP, TASK, NAMES))
+    done = run(shell, Victim.of(APP, TASK, NAMES).script())
     assert (done.stdout, done.stderr, done.returncode) == (f"killed={ours.pid}\n", "", 0)
     assert ours.wait(5) == -signal.SIGKILL
     assert (executor.poll(), other_task.poll()) == (None, None)
 
 
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs sh")
+def test_a_subshell_is_not_taken_for_the_task(shell: list[str], processes: list[subprocess.Popen[bytes]]) -> None:
+    """It has the shell's command line and environment, and ending it ends no task."""
+    command = f"(echo here; {COMMAND}) & wait"
+    ours = start("sh", "-c", command, stdout=subprocess.PIPE)
+    processes.append(ours)
+    assert ours.stdout is not None
+    with ours.stdout:
+        assert ours.stdout.readline() == b"here\n"
+    script = Victim.of(in_11({"id": "hello", "cmd": command}), TASK, NAMES).script()
+    found = "/proc/[0-9]*/environ 2>/dev/null"
+    assert found in script
+    done = run(shell, script.replace(found, f"{found} | sort -r"))
+    assert (done.stdout, done.returncode) == (f"killed={ours.pid}\n", 0)
+    assert ours.wait(5) == -signal.SIGKILL
+
+
 def test_a_task_that_is_not_there_is_told(shell: list[str]) -> None:
-    done = run(shell, Victim.of(APP, {**TASK, "id": "hello.gone"}, NAMES))
+    done = run(shell, Victim.of(APP, {**TASK, "id": "hello.gone"}, NAMES).script())
     assert (done.stdout, done.returncode) == ("", 1)
     assert "no process" in done.stderr
 
@@ -88,8 +106,8 @@ class Answering(Marathon):
 
 KEPT = task(2, host="198.51.100.11")
 NEW = task(3, host="198.51.100.11")
-LOST = {"id": "hello.4", "appId": "/hello", "host": "node9", "slaveId": "S", "state": "TASK_UNREACHABLE"}
-"""As 1.4 and later list a task that went with its host (`Formats.scala`): without times, ports and version."""
+LOST = task(4, host="node9", state="TASK_LOST")
+"""As 1.1.2 to 1.3 list a task that went with its host; later ones leave out its times, ports and version."""
 FAILURE = {"taskId": TASK["id"], "state": "TASK_FAILED", "message": "Command terminated with signal Killed"}
 
 
@@ -111,11 +129,9 @@ def test_an_app_has_recovered_once_as_many_run_as_before(now: Answering, holds: 
     recovery = Recovery("/hello", Victim.of(APP, TASK, NAMES), 4711, (TASK, KEPT, LOST), NAMES)
     evidence = recovery.watch(now)
     assert evidence.holds is holds
-    assert evidence.text.startswith("process 4711 of hello.drill-test on node1 was killed; ")
+    assert evidence.text.startswith(f"process 4711 of {TASK['id']} on node1 was killed; ")
     assert told in evidence.text
     assert evidence.table is not None
     after = evidence.table.set_index("task")["after"]
-    assert after["hello.drill-test"] == (
-        "✗ crashed" if TASK["id"] not in {t["id"] for t in now.state["tasks"]} else "running"
-    )
+    assert after[TASK["id"]] == ("✗ crashed" if TASK["id"] not in {t["id"] for t in now.state["tasks"]} else "running")
     assert after["hello.2"] == "running"

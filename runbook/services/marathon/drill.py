@@ -22,7 +22,7 @@ from runbook.remote.hosts import Hosts
 from runbook.remote.shell import facts, quote
 from runbook.services.marathon.apps import App
 from runbook.services.marathon.client import Marathon
-from runbook.services.marathon.tables import task_state
+from runbook.services.marathon.tables import runs, task_state
 
 KILL = "kill-task"
 """The gate before a task's processes are ended."""
@@ -72,7 +72,8 @@ class Victim:
         return _CRASH.format(task=quote(f"MESOS_TASK_ID={self.task}"), digests="|".join(self.digests))
 
 
-# An app's shell leads its process group (mesos-executor starts a session for it); if it does not, it alone is ended.
+# A subshell has its shell's command line and environment: the task is the one whose parent has another. It leads its
+# process group (mesos-executor starts a session for it); if it does not, it alone is ended.
 _CRASH = """\
 for f in $(grep -lzxF {task} /proc/[0-9]*/environ 2>/dev/null); do
   d=${{f%/environ}}; pid=${{d#/proc/}}
@@ -80,6 +81,8 @@ for f in $(grep -lzxF {task} /proc/[0-9]*/environ 2>/dev/null); do
   case ${{s%% *}} in {digests}) ;; *) continue ;; esac
   read -r stat < "$d/stat" || continue
   set -- ${{stat##*) }}
+  s=$(sha256sum < "/proc/$2/cmdline" 2>/dev/null)
+  case ${{s%% *}} in {digests}) continue ;; esac
   group=$pid; [ "$3" != "$pid" ] || group=-$pid
   kill -s KILL -- "$group" && echo "killed=$pid"
   exit
@@ -106,8 +109,8 @@ class Recovery:
         now = app["tasks"]
         crashed, host = self.victim.task, self.victim.host
         new = [task for task in now if task["id"] not in {one["id"] for one in self.before}]
-        ran = [task for task in self.before if task.get("startedAt")]
-        running = [task for task in now if task.get("startedAt")]
+        ran = [task for task in self.before if runs(task)]
+        running = [task for task in now if runs(task)]
         gone = crashed not in {task["id"] for task in now}
         failure = app.get("lastTaskFailure") or {}
         said = [f"process {self.pid} of {crashed} on {host} was killed"]
@@ -118,7 +121,7 @@ class Recovery:
         if new:
             said.append("Marathon started " + ", ".join(f"{task['id']} on {self._place(task)}" for task in new))
         said.append(f"{len(running)} of {len(ran)} run")
-        holds = gone and bool(new) and all(task.get("startedAt") for task in new) and len(running) >= len(ran)
+        holds = gone and bool(new) and all(map(runs, new)) and len(running) >= len(ran)
         remedy = "see the queue for why it is not started: the delay after failures grows with each"
         return Evidence(holds, "; ".join(said), self.table(now), None if holds else remedy)
 
