@@ -162,6 +162,9 @@ def test_an_index_that_lists_the_image_is_named(parameters: Path, held: Held) ->
     held.held["index"] = f"sha256:{'c' * 64}"
     with pytest.raises(GateRefused, match="; index lists it as an image of a platform, and is broken then"):
         RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "one")
+    held.indexes_of = lambda *_: ["a", "b"]  # type: ignore[method-assign]
+    with pytest.raises(GateRefused, match="; a, b list it as an image of a platform, and are broken then"):
+        RegistryChapter(parameters, mode="apply").delete_tag("lab/userland", "one")
 
 
 def test_a_gate_that_stays_shut_deletes_nothing(parameters: Path, held: Held) -> None:

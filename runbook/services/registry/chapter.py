@@ -328,7 +328,8 @@ class RegistryChapter(Chapter):
         more = f", and with it {', '.join(others)}, of the same digest" if others else ""
         within = registry.indexes_of(repository, digest)
         if within:
-            more += f"; {', '.join(within)} lists it as an image of a platform, and is broken then"
+            lists, broken = ("lists", "is") if len(within) == 1 else ("list", "are")
+            more += f"; {', '.join(within)} {lists} it as an image of a platform, and {broken} broken then"
         evidence = pd.DataFrame([(repository, one, digest) for one in going], columns=["repository", "tag", "digest"])
         question = f"{repository}:{tag} is deleted{more}; hosts that have pulled it keep it"
         self.hosts().approval.ask(DELETE, question, evidence)
