@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 from IPython.display import display
@@ -67,6 +67,13 @@ def versions(site: Site, output: str) -> dict[str, str]:
     return found
 
 
+def agreement(address: str, own: Sequence[str]) -> str:
+    """Whether the address of the parameters is one of the host's own; of a name that cannot be said."""
+    if not address.replace(".", "").isdecimal():
+        return "– a name"
+    return "✓ the same" if address in own else "⚠ not on any interface"
+
+
 class Overview(Chapter):
     """Chapter 0: nothing is changed in any mode."""
 
@@ -120,5 +127,4 @@ class Overview(Chapter):
                 continue
             name, *have = output.stdout.split()
             own = [address for address in have if not address.startswith("127.")]
-            state = "✓ the same" if host.address in own else "⚠ not on any interface"
-            yield host.name, host.address, ", ".join(own), name, state
+            yield host.name, host.address, ", ".join(own), name, agreement(host.address, own)

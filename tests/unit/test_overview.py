@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from zookeeper_payloads import site
 
-from runbook.services.overview import NOT_INSTALLED, SOFTWARE, question, versions
+from runbook.services.overview import NOT_INSTALLED, SOFTWARE, agreement, question, versions
 
 # 0.3 of the source document, on node 3
 DOCUMENT = """\
@@ -66,3 +66,11 @@ def test_the_question_is_understood_by_the_shells(shell: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     found = versions(site(), done.stdout)
     assert found["kernel"] != NOT_INSTALLED
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [("192.0.2.1", "✓ the same"), ("192.0.2.9", "⚠ not on any interface"), ("node1.example.net", "– a name")],
+)
+def test_the_address_of_the_parameters_is_looked_for_on_the_host(address: str, said: str) -> None:
+    assert agreement(address, ["192.0.2.1", "198.51.100.1"]) == said
