@@ -98,6 +98,12 @@ def test_what_waits_for_a_place_is_told() -> None:
     assert table.loc[0, "is on"] == "– waits for a place"
 
 
+def test_a_task_that_is_lost_itself_replaces_none() -> None:
+    lost = {**running(5, "node2", AFTER), "state": "TASK_LOST"}  # as Marathon 1.1.2 to 1.3 keep it
+    table = losses(registrations(("node1", "node2"), [reported(1, "node3", "TASK_LOST")]), [lost]).table()
+    assert table.loc[0, "is on"] == "– waits for a place"
+
+
 def test_what_mesos_has_not_given_up_yet_is_counted_there() -> None:
     found = registrations(("node1", "node2", "node3"), [reported(1, "node3", "TASK_RUNNING")], inactive=("node3",))
     found_losses = losses(found, [running(1, "node3")])

@@ -19,7 +19,7 @@ import pandas as pd
 
 from runbook.remote.checks import Evidence
 from runbook.services.marathon.apps import App, app_of_task
-from runbook.services.marathon.tables import seconds, task_state
+from runbook.services.marathon.tables import is_instance, seconds, task_state
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import State
 from runbook.services.mesos.tables import TERMINAL
@@ -180,7 +180,7 @@ def _last_report(task: Task) -> float:
 
 def _replaced(losses: list[Loss], tasks: list[Task]) -> Iterator[Loss]:
     """Each loss with the task of its app that was started since, the oldest for the oldest."""
-    started = sorted(tasks, key=lambda task: seconds(task.get("stagedAt")) or 0.0)
+    started = sorted(filter(is_instance, tasks), key=lambda task: seconds(task.get("stagedAt")) or 0.0)
     for loss in losses:
         fitting = (
             task
