@@ -356,11 +356,11 @@ NEW = Tasks({"198.51.100.13": frozenset({"app.2", "app.3"})}, {"/app": 2})
 @pytest.mark.parametrize(
     ("now", "after", "holds", "text"),
     [
-        (restarted("registry"), NEW, True, "all 2 tasks run again"),
+        (restarted("registry"), NEW, True, "and 2 tasks run as before"),
         (BEFORE, TASKS, True, "without a restart"),
         (replace(BEFORE, pid=None), NEW, False, "Docker on node2 does not answer"),
         (restarted(), NEW, False, "registry (registry:2.3.0) did not come back"),
-        (restarted("registry"), TASKS, False, "still lists 1 tasks"),
+        (restarted("registry"), TASKS, False, "still lists 1 task that"),
         (restarted("registry"), Tasks({}, {"/app": 1}), False, "/app has 1 of 2"),
         (restarted("registry"), Tasks(problem="no leader"), False, "no leader"),
     ],

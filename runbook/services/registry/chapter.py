@@ -244,7 +244,11 @@ class RegistryChapter(Chapter):
         judged = {host: trust.judged(self.site, one, self._ca) for host, one in found.items()}
         wrong = [f"{host}: {why}" for host, (good, why) in judged.items() if not good]
         table = trust.table(self.site, found, self._ca).frame
-        text = "; ".join(wrong) if wrong else f"{len(judged)} hosts trust {self.site.registry_address}"
+        text = (
+            "; ".join(wrong)
+            if wrong
+            else f"{plural(len(judged), 'host trusts', 'hosts trust')} {self.site.registry_address}"
+        )
         tried = any(one.installed for one in found.values())
         return Evidence(not wrong, text, table, "run 7.2 in mode apply" if wrong else None, tried=tried)
 

@@ -19,6 +19,7 @@ from runbook.services.marathon.deploy import marathon_of
 from runbook.services.registry import trust
 from runbook.services.registry.trust import RETURNING, Trust
 from runbook.site import HostParameters, Site
+from runbook.wording import plural
 
 TASK = "mesos-"
 """How the names begin of the containers in which a slave runs tasks, as the document's `docker ps` shows (5.3)."""
@@ -93,15 +94,14 @@ class Before:
             remedy = "have Marathon answer (chapter 4), then run again for the hosts that are left"
             return Evidence(False, f"{text}: {self.tasks.problem}", remedy=remedy, hopeless=True)
         if before.live_restore or not self.tasks.running:
-            return Evidence(True, f"Docker on {host.name} answers, with {len(there)} containers")
+            return Evidence(True, f"Docker on {host.name} answers, with {plural(len(there), 'container')}")
         tasks = ask()
         if tasks.problem:
             return Evidence(False, f"Marathon does not tell of its tasks: {tasks.problem}")
         listed = self.tasks.at.get(host.address, frozenset()) & tasks.at.get(host.address, frozenset())
         if listed:
-            return Evidence(
-                False, f"Marathon still lists {len(listed)} tasks that Docker's restart on {host.name} ended"
-            )
+            still = f"Marathon still lists {plural(len(listed), 'task')}"
+            return Evidence(False, f"{still} that Docker's restart on {host.name} ended")
         fewer = [
             f"{app} has {tasks.running.get(app, 0)} of {count}"
             for app, count in self.tasks.running.items()
@@ -109,4 +109,5 @@ class Before:
         ]
         if fewer:
             return Evidence(False, "; ".join(fewer), remedy="see Marathon's deployments, and chapter 4's diagnosis")
-        return Evidence(True, f"Docker on {host.name} answers, and all {sum(tasks.running.values())} tasks run again")
+        again = plural(sum(tasks.running.values()), "task runs", "tasks run")
+        return Evidence(True, f"Docker on {host.name} answers, and {again} as before")

@@ -26,6 +26,7 @@ from runbook.services.registry.client import Registry
 from runbook.services.registry.manifests import Manifest
 from runbook.services.registry.steps import credentials
 from runbook.site import Site
+from runbook.wording import plural, size
 
 USERLAND = "userland"
 """The key under `images` of the image that is pushed where there is one; else the smallest archive's."""
@@ -92,7 +93,7 @@ def reached(hosts: Hosts) -> Evidence:
             remedies[remedy] = None
     table = pd.DataFrame(rows, columns=["host", f"reaches {address}", "what its Docker says"])
     bad = [host for host, mark, _ in rows if mark.startswith("✗")]
-    text = f"{', '.join(bad)}: see the table" if bad else f"{len(rows)} hosts"
+    text = f"{', '.join(bad)}: see the table" if bad else plural(len(rows), "host")
     return Evidence(not bad, text, table, "; ".join(remedies) or None, tried=tried)
 
 
@@ -146,8 +147,11 @@ def on_disk(hosts: Hosts, manifest: Manifest, tag: str) -> Iterator[tuple[tuple[
             text += f"; damaged: {', '.join(wrong)}" if wrong else ""
             yield ("on disk", host, f"✗ {text}"), False
         else:
-            total = sum(int(size) for *_, size in whole)
-            yield ("on disk", host, f"✓ {folder}: {len(whole)} blobs, {total} bytes, each with its digest"), True
+            total = sum(int(length) for *_, length in whole)
+            yield (
+                ("on disk", host, f"✓ {folder}: {plural(len(whole), 'blob')}, {size(total)}, each with its digest"),
+                True,
+            )
 
 
 _ON_DISK = """\
