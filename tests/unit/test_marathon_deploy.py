@@ -9,7 +9,7 @@ import pytest
 from fake_marathon import FakeMarathon, marathon_site, site_of
 
 from runbook import events, outcomes
-from runbook.errors import AppLocked, ApplyFailed, EndpointUnreachable, GateRefused, NotFound, SecretError
+from runbook.errors import AppInvalid, AppLocked, ApplyFailed, EndpointUnreachable, GateRefused, NotFound, SecretError
 from runbook.outcomes import Outcome
 from runbook.remote.gates import Approval
 from runbook.remote.modes import Mode, Status
@@ -84,6 +84,16 @@ def test_what_differs_is_shown_field_by_field_and_changed(there: tuple[Site, Fak
     assert only(deploy(site, HELLO, mode=Mode.APPLY)) == (Status.CHANGED, "change labels.old, mem", diff)
     assert "PUT /v2/apps/hello?force=false" in fake.asked
     assert only(deploy(site, HELLO, mode=Mode.APPLY))[0] is Status.OK
+
+
+def test_what_cannot_be_taken_away_is_told_by_a_plan_already(there: tuple[Site, FakeMarathon]) -> None:
+    site, fake = there
+    fake.put({**HELLO, "user": "nobody"})
+    for mode in (Mode.PLAN, Mode.APPLY):
+        with pytest.raises(AppInvalid, match="cannot take user away from /hello"):
+            deploy(site, HELLO, mode=mode)
+    assert only(deploy(site, HELLO, mode=Mode.VERIFY))[:2] == (Status.WOULD_CHANGE, 'user: "nobody" -> nothing')
+    assert not [one for one in fake.asked if not one.startswith("GET")]
 
 
 def test_instances_are_kept_where_scaling_is_another_step_s(there: tuple[Site, FakeMarathon]) -> None:

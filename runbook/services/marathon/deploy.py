@@ -31,7 +31,7 @@ from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.secrets import redact
 from runbook.services.http import Timeouts
-from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition
+from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition, update_of
 from runbook.services.marathon.client import ELECTING, UNANSWERED, Change, Marathon
 from runbook.services.marathon.deployments import Progress, follow
 from runbook.services.marathon.diagnose import explained_lock
@@ -74,8 +74,8 @@ def deploy(
     With `keep_instances` a present app keeps its number of instances: scaling is another step's. `deadline` is in
     seconds, `force` cancels a deployment that is in the way. In apply mode raises ApplyFailed, with the explanation in
     its message, where the deployment does not reach its end; AppLocked, AppInvalid, … where Marathon refuses the app;
-    and what the client raises where no instance answers. Raises SecretError, before anything is asked, for a secret
-    that cannot be had.
+    and what the client raises where no instance answers. A plan raises AppInvalid, too, for what a change cannot take
+    away. Raises SecretError, before anything is asked, for a secret that cannot be had.
     """
     wanted = {**app, "id": app_id(app["id"])}
     body_of(wanted)  # resolves the secrets
@@ -84,6 +84,8 @@ def deploy(
         present, found = marathon.compare(wanted, keep_instances=keep_instances)
         if present is None:
             return Change(wanted["id"], "created")
+        if mode is Mode.PLAN:
+            update_of(wanted, found)  # raises where apply would
         return Change(wanted["id"], "changed" if found else "unchanged", differences=tuple(found))
 
     return _Work(
