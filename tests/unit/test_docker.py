@@ -320,7 +320,7 @@ def test_containers_are_matched_with_tasks_by_their_environment(monkeypatch: pyt
     other = ps.table(fleet(monkeypatch, node1=recorded("ps.txt")), tasks()).frame
     assert other["state"][1] == "– of another app, or of none any longer"
     silent = ps.table(fleet(monkeypatch, node1=recorded("ps.txt")), None).frame
-    assert silent["state"][1] == "– of Mesos; Marathon, which does not answer, would tell of which app"
+    assert silent["state"][1] == "– of Mesos; Marathon does not answer"
 
 
 def test_no_other_variable_leaves_the_host() -> None:

@@ -72,7 +72,7 @@ def test_where_marathon_does_not_answer_nothing_is_claimed_of_containers(
     result = chapter.times()
     assert result.verdict is verdict
     assert "marathon on node1" in result.evidence.text
-    assert chapter.logs().caption == "docker logs of centos-marathon, which Marathon does not name: it does not answer"
+    assert chapter.logs().caption == "docker logs of centos-marathon: not known, as Marathon does not answer"
     assert chapter.ps().frame.empty
 
 

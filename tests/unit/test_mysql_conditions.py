@@ -208,7 +208,7 @@ def test_the_documents_own_app_would_lose_what_is_in_its_container() -> None:
     state, text, remedy = found("the data stays", empty)
     assert state is State.PROBLEM
     assert text == (
-        "what runs has its data in its container and would lose it, and the server start empty at "
+        "the data is in the container that runs, and ends with it; the server would start empty at "
         "198.51.100.12:/opt/mysql"
     )
     assert remedy.startswith("dump it (mysqldump --all-databases)")

@@ -169,7 +169,7 @@ class DockerHosts(Chapter):
         with self.section("5.3 logs", "What the containers print"):
             tasks = self._known_tasks()
             lines = ps.last_lines(self.members, self._of_app(tasks_table([]) if tasks is None else tasks))
-            told = "" if tasks is not None else ", which Marathon does not name: it does not answer"
+            told = "" if tasks is not None else ": not known, as Marathon does not answer"
             return Table(lines, f"docker logs of {self.APP}{told}", literal=("last lines",))
 
     def times(self) -> CheckResult:

@@ -102,7 +102,7 @@ def _state(name: str, task: str | None, known: pd.DataFrame | None) -> str:
     if task is None:
         return "⚠ Mesos' name, and no task" if name.startswith("mesos-") else "– not of Mesos"
     if known is None:
-        return "– of Mesos; Marathon, which does not answer, would tell of which app"
+        return "– of Mesos; Marathon does not answer"
     if task not in known.index:
         return "– of another app, or of none any longer"
     return f"✓ {known['state'][task]}"

@@ -239,7 +239,7 @@ def _stays(site: Site, seen: Seen) -> _Found:
         if not was:
             return (
                 State.PROBLEM,
-                f"what runs has its data in its container and would lose it, and the server start empty at {will_be}",
+                f"the data is in the container that runs, and ends with it; the server would start empty at {will_be}",
                 "dump it (mysqldump --all-databases), delete the app, deploy anew, and read the dump in",
             )
         return (
