@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Usage
 from local_host import PRESENT, LocalHost
 from registry_site import encoded, site
 
-from runbook.errors import ParameterError
+from runbook.errors import ParameterError, StepFailed
 from runbook.remote import steps as core
 from runbook.remote.steps import File, sha256
 from runbook.secrets import Secret
@@ -188,6 +188,13 @@ def test_a_container_older_than_its_files_is_restarted(started: str, pending: tu
     )
     assert bool(change) is restarts
     assert change is None or change.gate == "recreate-container"
+
+
+def test_a_file_from_the_future_is_named_instead_of_restarting_the_registry_for_ever() -> None:
+    with pytest.raises(StepFailed, match=r"key\.pem is dated 60 s in the future: registry may or may not run with it"):
+        HasRead("registry", ("/etc/registry/key.pem",)).plan(
+            "started=2000.5\nnow=3000\nuptime=9\nwatched=3060.0 /etc/registry/key.pem\n"
+        )
 
 
 @pytest.mark.parametrize("shell", PRESENT)

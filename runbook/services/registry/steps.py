@@ -25,11 +25,11 @@ from runbook.remote.steps import (
     EditedFile,
     File,
     Step,
+    _newer,
     _watched,
     before_after,
 )
 from runbook.secrets import Secret
-from runbook.services.probes import values
 from runbook.services.registry.certificate import Certificate
 from runbook.site import Site
 
@@ -234,11 +234,8 @@ class HasRead(Step):
         present = facts(state)
         if not present["started"]:
             return None  # it is still to be made, and reads them then
-        changed = [path for path in self.paths if path in pending]
-        for line in values(state, "watched"):
-            stamp, path = line.split(" ", 1)
-            if float(stamp) > float(present["started"]) and path not in changed:
-                changed.append(path)
+        up = float(present["uptime"]) - float(present["now"])  # since when the host is up, as wall clocks count
+        changed = _newer(self.container, state, float(present["started"]) + up, pending, self.paths)
         if not changed:
             return None
         return Change(
