@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -74,7 +75,7 @@ def free_port() -> int:
 def serving(
     folder: Path, registry: int, mode: str = "apply", *, gone: int | None = None, seconds: float = 90.0
 ) -> Iterator[Console]:
-    """A console on the registry at a port of the loopback, once it listens.
+    """A console on the registry at a port of the loopback, once it serves.
 
     `gone`: seconds after which it ends the session of a page that is closed.
     """
@@ -100,7 +101,7 @@ def serving(
     reading.start()
     try:
         deadline = time.monotonic() + seconds
-        while not _listens(port):
+        while not _answers(port):
             assert process.poll() is None, "".join(console.output)
             assert time.monotonic() < deadline, "".join(console.output)
             time.sleep(0.05)
@@ -116,6 +117,13 @@ def serving(
         process.stdout.close()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    """Whether it serves: that it listens is true before its loop runs, by which it would hear of a signal."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/login")
+        return connection.getresponse().status == http.client.OK
+    except ConnectionRefusedError:
+        return False
+    finally:
+        connection.close()

@@ -159,7 +159,7 @@ class SshServer:
             transport = paramiko.Transport(sock)
             for key in self.keys:
                 transport.add_server_key(key)
-            transport.set_subsystem_handler("sftp", paramiko.SFTPServer, _Sftp)
+            transport.set_subsystem_handler("sftp", _SftpServer, _Sftp)
             self.transports.append(transport)
             self.start(self._serve, transport)
 
@@ -239,7 +239,8 @@ class SshServer:
         drops = not hangs and breaks and faults.strike()
         with source:
             while data := source.read(1 << 16):
-                marks += len(_MARK.findall(data))
+                ends = [found.end() for found in _MARK.finditer(data)]
+                marks += len(ends)
                 sent += len(data)
                 try:
                     if hangs and marks >= (faults.hang_after_marks or 0):
@@ -251,17 +252,25 @@ class SshServer:
                         ended()
                         self.drop()
                         return
-                    send(data)
                     if drops and faults.drop_after_marks is not None and marks >= faults.drop_after_marks:
+                        send(_line_at(data, ends[faults.drop_after_marks - marks - 1]))
                         ended()
                         self.drop()
                         return
                     if faults.drop_at is not None and faults.drop_at in data and faults.strike():
+                        send(_line_at(data, data.index(faults.drop_at)))
                         ended()
                         self.drop()
                         return
+                    send(data)
                 except (EOFError, OSError):
                     return  # the client has gone: closing the pipe tells the command
+
+
+def _line_at(data: bytes, at: int) -> bytes:
+    """`data` up to the end of the line that this position is in: what comes behind it is not sent any more."""
+    end = data.find(b"\n", at)
+    return data if end < 0 else data[: end + 1]
 
 
 def _copy(source: IO[bytes], send: Callable[[bytes], None]) -> None:
@@ -335,6 +344,14 @@ class _Interface(paramiko.ServerInterface):
             return False
         self.server.start(self.server.run, channel, command.decode())
         return True
+
+
+class _SftpServer(paramiko.SFTPServer):
+    """SFTP, begun by a login's shell."""
+
+    def start_subsystem(self, name: str, transport: paramiko.Transport, channel: paramiko.Channel) -> None:
+        channel.sendall(self.server.server.faults.noise)
+        super().start_subsystem(name, transport, channel)
 
 
 class _Sftp(paramiko.SFTPServerInterface):
