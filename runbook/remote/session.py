@@ -614,7 +614,7 @@ class Session:
         is not the one that the parameters promise, or the host cannot store it.
         """
         total = artifact_size(upload)
-        with self._turn, self._limited(deadline, Reader("")):
+        with self._turn, self._limited(deadline, Reader("")), self._understood():
             self.connect(deadline)
             try:
                 sftp = self._transport.open_sftp_client()
@@ -634,6 +634,17 @@ class Session:
                         f"{self.name}: {upload.local.name} cannot be stored below ~/.cache/runbook: {error}",
                         f"look at the space and the permissions in the home of {self.login.user}",
                     ) from error
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Name what is no SFTP. sshd starts it by the login's shell, whose profile may print something before."""
+        try:
+            yield
+        except paramiko.SFTPError as error:
+            raise StepFailed(
+                f"{self.name}: SFTP cannot be understood there ({error})",
+                f"have the profile of {self.login.user}'s shell (~/.bashrc, say) print nothing without a terminal",
+            ) from error
 
     def _send(
         self,

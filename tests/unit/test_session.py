@@ -606,6 +606,14 @@ def test_a_host_without_sftp_says_so(server: SshServer, session: Session, artifa
         session.upload(artifact, soon())
 
 
+def test_a_login_profile_that_prints_before_sftp_is_told(server: SshServer, session: Session, artifact: Upload) -> None:
+    """sshd runs its subsystems by the login's shell (sshd_config(5)), which reads its profile."""
+    server.faults.noise = b"Welcome!\n"
+    with pytest.raises(StepFailed, match=r"node1: SFTP cannot be understood there \(Garbage packet received\)"):
+        session.upload(artifact, soon())
+    assert ask(session, "echo still here").out == "still here\n"
+
+
 def test_an_upload_ends_at_its_deadline(server: SshServer, session: Session, artifact: Upload) -> None:
     with within(5), pytest.raises(DeadlinePassed):
         session.upload(artifact, time.monotonic() - 1)
