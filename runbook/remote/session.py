@@ -173,7 +173,7 @@ class _KnownHosts:
                 self._named[name].append(line)
 
     def keys(self, name: str) -> dict[str, paramiko.PKey]:
-        """The keys of a host by their types, of two of one type the first. Raises ValueError, InvalidHostKey."""
+        """The keys of a host by their types, of two of one type the first. Raises paramiko's errors on a damaged one."""
         lines = list(self._named.get(name, ()))
         lines += [line for hashed, line in self._hashed if _is_hash(hashed, name)]
         keys: dict[str, paramiko.PKey] = {}
@@ -205,7 +205,7 @@ def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
         return known.keys(_host_key_name(login))
     except OSError as error:
         raise HostKeyUnknown(f"the known_hosts file {path} cannot be read: {error.strerror}", remedy) from error
-    except (ValueError, paramiko.hostkeys.InvalidHostKey) as error:
+    except (ValueError, OverflowError, paramiko.hostkeys.InvalidHostKey, paramiko.SSHException) as error:
         raise HostKeyUnknown(f"the known_hosts file {path} is damaged: {error}", remedy) from error
 
 
@@ -224,7 +224,7 @@ def _key(path: Path) -> paramiko.PKey:
         raise AuthenticationRefused(
             f"the key {path} is protected by a passphrase", "load it into ssh-agent and leave out ssh.key"
         ) from error
-    except (ValueError, paramiko.SSHException, UnsupportedAlgorithm) as error:
+    except (ValueError, AssertionError, paramiko.SSHException, UnsupportedAlgorithm) as error:
         raise AuthenticationRefused(
             f"{path} is not a private key that can be used: {error}", "correct ssh.key"
         ) from error

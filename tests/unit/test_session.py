@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import socket
@@ -336,7 +337,17 @@ def test_known_hosts_is_read_again_when_it_changed(fleet: Fleet, session: Sessio
     assert ask(session, "echo in").out == "in\n"
 
 
-@pytest.mark.parametrize("content", [None, b"[127.0.0.1]:PORT ssh-rsa A\n", b"|1|A|B ssh-rsa A\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"[127.0.0.1]:PORT ssh-rsa A\n",
+        b"[127.0.0.1]:PORT ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB\n",  # cut off
+        b"[127.0.0.1]:PORT ssh-rsa AAAAB3NzaC1yc2EAAAABgAAAAAGA\n",  # a negative number in it
+        b"|1|A|B ssh-rsa A\n",
+        b"\xff\xfe\x00",
+    ],
+)
 def test_known_hosts_that_is_missing_or_damaged(
     server: SshServer, fleet: Fleet, session: Session, content: bytes | None
 ) -> None:
@@ -380,6 +391,13 @@ def test_keys_that_cannot_be_used(fleet: Fleet, tmp_path: Path) -> None:
     assert "is not a private key" in refusal("garbage")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(tmp_path / "locked")], check=True)
     assert "is protected by a passphrase" in refusal("locked")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "own")], check=True)
+    head, *lines, tail = (tmp_path / "own").read_text().split("\n", 6)
+    content = bytearray(base64.b64decode("".join(lines)))
+    seed = content.rindex(b"ssh-ed25519") + 11 + 4 + 32 + 4  # behind the public half, which is of another key then
+    content[seed] ^= 1
+    (tmp_path / "own").write_text(f"{head}\n{base64.b64encode(content).decode()}\n{tail}")
+    assert "is not a private key" in refusal("own")
 
 
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
