@@ -173,7 +173,7 @@ class _KnownHosts:
                 self._named[name].append(line)
 
     def keys(self, name: str) -> dict[str, paramiko.PKey]:
-        """The keys of a host by their types, of two of one type the first. Raises paramiko's errors on a damaged one."""
+        """The keys of a host by type, of two of one type the first. Raises paramiko's errors on a damaged one."""
         lines = list(self._named.get(name, ()))
         lines += [line for hashed, line in self._hashed if _is_hash(hashed, name)]
         keys: dict[str, paramiko.PKey] = {}
