@@ -25,7 +25,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from rich.console import Console
 
-from runbook.errors import LockHeld, ParameterError, Problem, SecretError
+from runbook.errors import LockHeld, ParameterError, Problem, RecordError, SecretError
 from runbook.outcomes import Outcome
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
@@ -210,6 +210,9 @@ class _Rollout:
             )
         except (CellTimeoutError, RuntimeError, NoSuchKernel) as error:
             reason = str(error)  # only where no cell could be run: else the notebook's metadata say it better
+        except RecordError as error:
+            reason = error.message
+            raise
         finally:
             chapter = self._judged(notebook, nb.metadata.papermill.get("stopped", reason))
             _put_banner(nb, chapter)

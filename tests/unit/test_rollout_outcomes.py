@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from notebook_runs import SITE, chapters, executed, rollout, statuses
 
-from runbook.errors import LockHeld, ParameterError
+from runbook.errors import LockHeld, ParameterError, RecordError
 from runbook.outcomes import Outcome
 from runbook.remote.modes import Mode
-from runbook.rollout import journal, lock, record, run
+from runbook.rollout import files, journal, lock, record, run
 from runbook.rollout.lock import Holder
 from runbook.rollout.run import Finished
 
@@ -200,6 +200,27 @@ def test_a_lock_that_is_lost_between_chapters_ends_the_rollout(tmp_path: Path, m
     assert told(finished) == [(Outcome.OK, None)]
     assert finished.history.stopped == "another rollout of site rehearsal runs: other@there"
     assert (finished.history.outcome, finished.status) == (Outcome.DIED, 1)
+
+
+def test_a_notebook_that_cannot_be_written_is_why_its_chapter_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = files.create
+
+    def full(path: Path, content: bytes) -> None:
+        if path.suffix == ".ipynb":
+            raise RecordError(f"{path}: cannot be written: No space left on device")
+        create(path, content)
+
+    monkeypatch.setattr(files, "create", full)
+    with pytest.raises(RecordError, match="No space left"):
+        rollout(tmp_path, "nothing_to_do", "changes")
+    (folder,) = (tmp_path / "outputs").iterdir()
+    (chapter,) = json.loads((folder / record.RECORD).read_text())["chapters"]
+    assert (chapter["outcome"], chapter["reason"]) == (
+        "died",
+        f"{folder}/00_nothing_to_do.ipynb: cannot be written: No space left on device",
+    )
 
 
 def test_an_error_of_the_rollout_itself_is_recorded_and_not_hidden(
