@@ -418,7 +418,11 @@ class Session:
         self._connection: fabric.Connection | None = None
 
     def connect(self, deadline: float | None = None) -> None:
-        """Open the connection unless it is open. Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, …"""
+        """Open the connection unless it is open.
+
+        Raises HostUnreachable, HostKeyUnknown, HostKeyChanged, …, and TimeoutError where it is open only after the
+        deadline: what should break it then found nothing to break.
+        """
         patience = CONNECT_TIMEOUT if deadline is None else min(CONNECT_TIMEOUT, _left(deadline))
         limit = time.monotonic() + patience
         with self._turn:
@@ -432,6 +436,8 @@ class Session:
             ):
                 with attempt:
                     self._connection = self._connected(_left(limit))
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError
 
     @property
     def _is_connected(self) -> bool:
@@ -539,9 +545,10 @@ class Session:
         try:
             yield
         except (EOFError, OSError, paramiko.SSHException) as error:
+            late = expired.is_set() or time.monotonic() >= deadline
             self.close()
             transcript = reader.close()
-            raise (self._hung(transcript) if expired.is_set() else self._lost(_reason(error), transcript)) from error
+            raise (self._hung(transcript) if late else self._lost(_reason(error), transcript)) from error
         finally:
             timer.cancel()
 

@@ -206,6 +206,28 @@ def test_a_deadline_that_has_passed_asks_nothing(server: SshServer, session: Ses
     assert not (server.home / "made").exists()
 
 
+def test_a_connection_that_is_open_only_after_the_deadline_is_not_used(
+    server: SshServer, session: Session, artifact: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = session._connected
+
+    def slowly(timeout: float) -> fabric.Connection:
+        connection = connected(20.0)
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+        return connection
+
+    monkeypatch.setattr(session, "_connected", slowly)
+    deadline = soon(0.5)
+    with pytest.raises(DeadlinePassed):
+        session.execute([Piece("a", "touch made; sleep 30")], deadline)
+    deadline = soon(0.5)
+    with pytest.raises(DeadlinePassed):
+        session.upload(artifact, deadline)
+    assert not (server.home / "made").exists()
+    assert not (server.home / ".cache").exists()
+
+
 # connections
 
 
