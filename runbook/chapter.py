@@ -24,7 +24,7 @@ from IPython.display import display
 from rich.table import Table
 
 from runbook import events, outcomes
-from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError, Problem
+from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError, Problem, RunbookError
 from runbook.interactive import is_interactive
 from runbook.names import unknown
 from runbook.outcomes import Outcome
@@ -34,7 +34,7 @@ from runbook.remote.modes import Mode, Verdict
 from runbook.remote.results import ApplyResult
 from runbook.rollout import record
 from runbook.rollout.progress import Channel
-from runbook.site import Site
+from runbook.site import Role, Site
 
 if TYPE_CHECKING:
     from runbook.remote.hosts import Hosts
@@ -148,18 +148,21 @@ class Chapter:
     """One chapter on one site.
 
     `site_file` is the parameter file (relative: looked up here, then in the folders above), `mode` is `plan`, `apply`
-    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title` as in the document, and
-    name in `parameters` what their notebook takes beyond these three.
+    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title` as in the document, name in
+    `needs` the roles without which there is nothing to do, and in `parameters` what their notebook takes beyond these
+    three.
 
     Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
     `outputs/`, named in the cell's output, and closed by `finish()`.
 
-    Raises ParameterError for a refused parameter file, an unknown mode, and, under papermill, for a parameter that
-    the notebook does not have; RecordError where the journal cannot be written.
+    Raises ParameterError for a refused parameter file, one without a host of a role that is needed, an unknown mode,
+    and, under papermill, for a parameter that the notebook does not have; RecordError where the journal cannot be
+    written.
     """
 
     number: ClassVar[str]
     title: ClassVar[str]
+    needs: ClassVar[tuple[Role, ...]] = ()
     parameters: ClassVar[frozenset[str]] = frozenset({"site_file", "mode", "yes"})
 
     _open: ClassVar[Chapter | None] = None  # of this process; a notebook has one, a cell run again makes another
@@ -167,6 +170,8 @@ class Chapter:
     def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
         self._refuse(mode, yes)
         self.site = Site.load(upwards(site_file))
+        if missing := self.site.lacking(self.number, self.needs):
+            raise ParameterError(missing)
         self.mode = Mode(mode)
         self.yes = yes
         if Chapter._open is not None:
@@ -188,6 +193,13 @@ class Chapter:
         Chapter._open = self
         atexit.register(self.close)
         events.emit(event="chapter_started", title=self.title, mode=self.mode)
+        try:
+            self._examine()
+        except Exception as error:
+            if isinstance(error, RunbookError):
+                self._tell_end(Outcome.FAILED, reason=error.message)
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         does = {
@@ -247,12 +259,7 @@ class Chapter:
         self._refuse_finished()
         outcome = outcomes.worst(section.outcome for section in self._sections.values())
         summary = Summary(self.number, self.title, self.mode, outcome, tuple(self._sections.values()), self.folder)
-        events.emit(
-            event="chapter_finished",
-            mode=self.mode,
-            outcome=outcome,
-            seconds=round(time.monotonic() - self._began, 3),
-        )
+        self._tell_end(outcome)
         self.close()
         hosts = [host.name for host in self.site.hosts]
         if outcome in (Outcome.FAILED, Outcome.DIED):
@@ -270,6 +277,12 @@ class Chapter:
                 result=summary,
             )
         return summary
+
+    def _examine(self) -> None:
+        """Look, before any host is touched, at what the chapter cannot do without; what is raised fails the chapter.
+
+        Nothing here; subclasses say what they look at, and which errors they raise.
+        """
 
     def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
         """A check in the chapter's mode; see `remote.checks.check`."""
@@ -315,6 +328,10 @@ class Chapter:
                 section.take(event, self.mode)
         self._journal.append(event)
         self._channel.wake()
+
+    def _tell_end(self, outcome: Outcome, **more: str) -> None:
+        seconds = round(time.monotonic() - self._began, 3)
+        events.emit(event="chapter_finished", mode=self.mode, outcome=outcome, seconds=seconds, **more)
 
     def _end(self, section: Section) -> None:
         section.seconds = time.monotonic() - section.began

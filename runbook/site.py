@@ -559,6 +559,15 @@ class Site(Parameters):
         """The hosts of a role, in the file's order."""
         return tuple(host for host in self.hosts if role in host.roles)
 
+    def lacking(self, chapter: str, roles: Iterable[Role]) -> list[Problem]:
+        """A problem for each of the roles that no host has, without which there is nothing to do in a chapter."""
+        remedy = "give the role to a host, or leave the chapter out (--chapters)"
+        return [
+            self._located.problem(("hosts",), f"no host has the role {role}, which chapter {chapter} is about", remedy)
+            for role in roles
+            if not self.having(role)
+        ]
+
     @property
     def names(self) -> dict[str, str]:
         """The hosts' names by their addresses, which is what their services announce."""

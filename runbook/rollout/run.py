@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import itertools
 import os
 import re
 import signal
@@ -33,7 +34,7 @@ from runbook.rollout import engine, files, journal, lock, progress, record
 from runbook.rollout.history import ChapterHistory, History
 from runbook.rollout.journal import Tail
 from runbook.secrets import redact_data, references
-from runbook.site import Site
+from runbook.site import Role, Site
 
 CELL_TIMEOUT = 3600
 """Seconds that one cell may take: every call on hosts has its own deadline, so this only ends what hangs."""
@@ -129,15 +130,20 @@ def rollout(
 ) -> Finished:
     """Run the chosen chapters on a site and leave a closed record; progress is shown on `console`.
 
-    To be called in the main thread. Raises, before anything was done, ParameterError (parameter file, chapters, a
-    notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here: the history
-    says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the signal's
-    number.
+    Without `chapters` those are left out, with a note, that are about a role that no host has. To be called in the main
+    thread. Raises, before anything was done, ParameterError (parameter file, chapters, one of them about a role that no
+    host has, a notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here:
+    the history says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the
+    signal's number.
     """
     site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
     parameters = {"site_file": str(site_file), "mode": mode.value, "yes": yes}
     prepared = [(notebook, _prepared(notebook, parameters)) for notebook in wanted]
+    idle = {notebook: problems for notebook, nb in prepared if (problems := site.lacking(notebook.number, _needs(nb)))}
+    if idle and (chapters is not None or len(idle) == len(prepared)):
+        raise ParameterError(itertools.chain.from_iterable(idle.values()))
+    prepared = [(notebook, nb) for notebook, nb in prepared if notebook not in idle]
     _know_secrets(site)
     name = record.new_name(site.name)
     with contextlib.ExitStack() as stack:
@@ -149,6 +155,8 @@ def rollout(
         running = _Rollout(folder, cell_timeout, site_lock)
         if mode is not Mode.APPLY and (other := lock.holder_in(lock.lock_file(site.name))):
             running.tell(event="note", text=f"{other} is applying: what is seen here may have changed already")
+        for notebook, problems in idle.items():
+            running.tell(event="note", text=f"{notebook.number} {notebook.name} is left out: {problems[0].message}")
         stack.enter_context(_signals())
         status = 0
         with progress.shown(folder / journal.NAME, console or Console(stderr=True)) as listener:
@@ -246,6 +254,12 @@ def _prepared(notebook: Notebook, parameters: dict[str, Any]) -> NotebookNode:
     engine.refuse_unknown(nb, parameters)
     parameterized: NotebookNode = parameterize_notebook(nb, parameters, kernel_name=KERNEL, language="python")
     return parameterized
+
+
+def _needs(nb: NotebookNode) -> Sequence[Role]:
+    """The roles without which a notebook's chapter has nothing to do, which its metadata name."""
+    needs: Sequence[Role] = nb.metadata.get("runbook", {}).get("needs", ())
+    return needs
 
 
 def _know_secrets(site: Site) -> None:

@@ -118,6 +118,7 @@ class ZooKeeper(Chapter):
 
     number = "1"
     title = "ZooKeeper"
+    needs = ("zookeeper",)
 
     def connection_string(self) -> ApplyResult:
         """1.1: /etc/mesos/zk on every host that is a member or looks up a leader."""

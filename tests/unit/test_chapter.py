@@ -268,6 +268,29 @@ def test_values_that_are_none_are_refused(mode: str, yes: bool, message: str) ->
     assert not os.path.exists("outputs")
 
 
+def test_a_chapter_about_a_role_that_no_host_has_is_refused() -> None:
+    class About(Chapter):
+        needs = ("zookeeper", "marathon")
+
+    with pytest.raises(ParameterError, match=r"site\.yml:2: hosts: no host has the role marathon, which chapter 1 is"):
+        About(SITE)
+    assert not os.path.exists("outputs")
+
+
+def test_what_a_chapter_finds_wrong_when_it_opens_fails_it(tmp_path: Path) -> None:
+    class Lacking(Chapter):
+        def _examine(self) -> None:
+            raise ApplyFailed("a certificate is missing", "put it there")
+
+    with pytest.raises(ApplyFailed, match="a certificate is missing"):
+        Lacking(SITE)
+    (folder,) = (tmp_path / "outputs").iterdir()
+    content = json.loads((folder / record.RECORD).read_text())
+    assert content["outcome"] == "failed"
+    assert content["chapters"][0]["reason"] == "a certificate is missing"
+    assert Base._open is None
+
+
 def test_hosts_are_connected_once_and_know_the_record(shared: Path) -> None:
     chapter = Chapter(SITE, "apply", yes=True)
     hosts = chapter.hosts("zookeeper")

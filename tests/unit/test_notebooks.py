@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from pathlib import Path
 
 import nbformat
@@ -21,6 +23,17 @@ def test_there_are_notebooks() -> None:
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: str(path.relative_to(NOTEBOOKS)))
 def test_a_notebook_is_as_it_should_be(path: Path) -> None:
     assert lint(path) == []
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), ids=lambda path: path.name)
+def test_a_notebook_tells_a_rollout_what_its_chapter_needs(path: Path) -> None:
+    """A rollout knows notebooks, not services: what a chapter is about is said in both."""
+    notebook = nbformat.read(path, as_version=4)
+    (opening,) = (cell.source for cell in notebook.cells if "(site_file, mode=mode" in cell.source)
+    (module, name) = re.search(r"from (\S+) import (\w+)", opening).groups()  # type: ignore[union-attr]
+    needs = getattr(importlib.import_module(module), name).needs
+    assert tuple(notebook.metadata.get("runbook", {}).get("needs", ())) == needs
+    assert needs or path.name.startswith("00_")
 
 
 def good(*cells: str) -> NotebookNode:

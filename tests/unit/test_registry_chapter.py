@@ -68,21 +68,6 @@ def test_a_certificate_that_docker_would_refuse_is_refused_when_the_chapter_open
     assert chapter._ca == authority.pem
 
 
-def test_a_site_without_a_registry_has_nothing_to_do(parameters: Path) -> None:
-    parameters.write_text(
-        "name: test\nzookeeper: {allow_even: true}\n"
-        "hosts:\n  - {name: node1, address: 198.51.100.11, roles: [zookeeper]}\n"
-    )
-    chapter = RegistryChapter(parameters, mode="apply")
-    for result in (chapter.image(), chapter.trust(), chapter.run()):
-        assert result.results == ()
-    for result in (chapter.up(), chapter.answers(), chapter.round_trip(), chapter.reached(), chapter.trusted()):
-        assert result.holds
-    assert len(chapter.tags().frame) == len(chapter.layers().frame) == len(chapter.findings()) == 0
-    assert chapter.garbage().refused == "no host is a registry"
-    assert chapter.finish().outcome == "ok"
-
-
 def test_a_registry_that_lets_everybody_in_takes_no_user(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority()
     write(parameters.parent, *authority.sign("198.51.100.11"), authority.pem)

@@ -28,7 +28,6 @@ from runbook.errors import (
     UnexpectedAnswer,
 )
 from runbook.lab.doubles.registry_web.server import Server, Settings
-from runbook.outcomes import Outcome
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import DEADLINE, Hosts, Output
 from runbook.remote.results import ApplyResult
@@ -558,24 +557,6 @@ def test_what_is_wrong_in_several_places_is_told_of_each() -> None:
 
 
 # the chapter
-
-
-def test_a_site_without_a_page_has_nothing_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
-    (tmp_path / "outputs").mkdir()
-    file = tmp_path / "site.yml"
-    file.write_text("name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [docker]}\n")
-    web = chapter.RegistryWeb(file, "apply")
-    assert not web.image().results
-    assert not web.run().results
-    assert web.pages().frame.empty
-    for result in (web.answers(), web.lists(), web.port()):
-        assert (result.holds, result.evidence.text) == (True, "no host has the role registry_web")
-    assert web.choice().frame["here"].tolist()[1] == "– no host is the registry"
-    assert len(web.diagnose()) == 0
-    assert web.logs().frame.empty
-    assert web.finish().outcome is Outcome.OK
 
 
 @pytest.fixture

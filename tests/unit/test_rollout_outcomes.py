@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nbformat
 import pytest
 from notebook_runs import SITE, chapters, executed, rollout, statuses
 
@@ -54,6 +55,34 @@ def test_chapters_run_in_order_and_leave_a_closed_record(tmp_path: Path) -> None
         "changed: 1 changed, 2 ok, 0 failed, 0 would change, 0 skipped, 2 checks",
         str(finished.folder),
     ]
+
+
+def about(tmp_path: Path, **needs: str) -> Path:
+    """A folder of chapters by the fixtures' names, each about a role."""
+    folder = chapters(tmp_path / "notebooks", *needs)
+    for path, role in zip(sorted(folder.glob("*.ipynb")), needs.values(), strict=True):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata["runbook"] = {"needs": [role]}
+        nbformat.write(notebook, path)
+    return folder
+
+
+def test_chapters_about_a_role_that_no_host_has_are_left_out(tmp_path: Path) -> None:
+    notebooks = about(tmp_path, nothing_to_do="zookeeper", changes="marathon")
+    finished = run.rollout(SITE, mode=Mode.APPLY, outputs=tmp_path / "outputs", notebooks=notebooks)
+    assert told(finished) == [(Outcome.OK, None)]
+    assert finished.history.notes == ["1 changes is left out: no host has the role marathon, which chapter 1 is about"]
+    assert "1 changes is left out" in (finished.folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("asked", "roles"), [("0-1", ("zookeeper", "marathon")), (None, ("docker", "marathon"))])
+def test_such_a_chapter_that_is_asked_for_is_refused_and_so_is_a_rollout_of_nothing(
+    tmp_path: Path, asked: str | None, roles: tuple[str, str]
+) -> None:
+    notebooks = about(tmp_path, nothing_to_do=roles[0], changes=roles[1])
+    with pytest.raises(ParameterError, match=r"site\.yml:2: hosts: no host has the role marathon.*chapter 1"):
+        run.rollout(SITE, chapters=asked, mode=Mode.APPLY, outputs=tmp_path / "outputs", notebooks=notebooks)
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_plan_that_would_change_something_is_well(tmp_path: Path) -> None:

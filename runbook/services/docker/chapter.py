@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import ClassVar, NoReturn
 
 import pandas as pd
@@ -45,19 +44,13 @@ class DockerHosts(Chapter):
 
     number = "5"
     title = "Docker"
+    needs = ("docker",)
 
     APP: ClassVar = "centos-marathon"
     """The document's app (5.3)."""
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        super().__init__(site_file, mode, yes)
-        self._app: App = {}
-        if self._has_marathon:
-            try:
-                self._app = app_of(self.site, self.APP)
-            except Exception:
-                self.close()
-                raise
+    def _examine(self) -> None:
+        self._app: App = app_of(self.site, self.APP) if self._has_marathon else {}
 
     @property
     def members(self) -> Hosts:
@@ -157,7 +150,7 @@ class DockerHosts(Chapter):
     def running(self) -> CheckResult:
         """5.3, check: Marathon has as many instances as the app declares, and each has its container on its host."""
         with self.section("5.3 running", "Every instance has its container"):
-            return self._check(f"every instance of {self.APP} runs in a container", self._contained)
+            return self._check_of_app(f"every instance of {self.APP} runs in a container", self._contained)
 
     def ps(self) -> Table:
         """5.3: `docker ps` of every host, beside Marathon's tasks."""
@@ -175,7 +168,7 @@ class DockerHosts(Chapter):
     def times(self) -> CheckResult:
         """5.3, check: each container of the app prints the time, as the document shows it."""
         with self.section("5.3 log", "They print the time"):
-            return self._check(f"every container of {self.APP} prints the time", self._printed, deadline=45.0)
+            return self._check_of_app(f"every container of {self.APP} prints the time", self._printed, deadline=45.0)
 
     def findings(self) -> Findings:
         """What keeps containers from running, as far as each host's logs and disks tell: beyond the document."""
@@ -207,8 +200,6 @@ class DockerHosts(Chapter):
         return found[found["task"].isin(tasks["task"])]
 
     def _contained(self) -> Evidence:
-        if not self._has_marathon:
-            return Evidence(True, NO_MARATHON)
         wanted, tasks = int(self._app.get("instances", 1)), self._tasks()
         of_app = self._of_app(tasks)
         there = set(zip(of_app["host"], of_app["task"], strict=True))
@@ -225,8 +216,6 @@ class DockerHosts(Chapter):
         return Evidence(up == wanted == len(rows), text, table, remedy, tried=bool(rows))
 
     def _printed(self) -> Evidence:
-        if not self._has_marathon:
-            return Evidence(True, NO_MARATHON)
         lines = ps.last_lines(self.members, self._of_app(self._tasks()))
         mute = lines[~lines["last lines"].map(lambda text: bool(TIME.search(text)))]
         wanted = int(self._app.get("instances", 1))
@@ -237,6 +226,12 @@ class DockerHosts(Chapter):
             )
             return Evidence(False, text, lines, "read the whole log: docker logs ID", tried=not lines.empty)
         return Evidence(True, f"so do {plural(len(lines), 'container')}", lines)
+
+    def _check_of_app(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
+        """A check of what Marathon runs; without a Marathon it is shown as not tried, and the record has no claim."""
+        if not self._has_marathon:
+            return CheckResult(name, Evidence(False, NO_MARATHON, tried=False), 0.0)
+        return self._check(name, probe, deadline)
 
     def _check(self, name: str, probe: Callable[[], Evidence], deadline: float = 60.0) -> CheckResult:
         try:

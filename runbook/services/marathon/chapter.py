@@ -48,6 +48,7 @@ class MarathonChapter(Chapter):
 
     number = "4"
     title = "Marathon"
+    needs = ("marathon",)
 
     EXPLAINED: ClassVar = "mend what is named above, then run again: what was done is found, and the rest follows"
 

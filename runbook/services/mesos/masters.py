@@ -27,6 +27,7 @@ class MesosMasters(MesosChapter):
 
     number = "2"
     title = "mesos-master"
+    needs = ("mesos_master",)
     program = steps.MASTER
 
     def install(self) -> ApplyResult:

@@ -29,6 +29,7 @@ class MesosSlaves(MesosChapter):
 
     number = "3"
     title = "mesos-slave"
+    needs = ("mesos_slave",)
     program = steps.SLAVE
 
     def install(self) -> ApplyResult:

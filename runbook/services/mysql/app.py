@@ -23,7 +23,7 @@ from runbook.remote.containers import Image
 from runbook.remote.shell import facts
 from runbook.remote.steps import Change, Directory, File, Step
 from runbook.services.marathon.apps import App
-from runbook.site import HostParameters, Role, Site
+from runbook.site import HostParameters, Site
 
 DATA = "/var/lib/mysql"
 """Where the image keeps its data."""
@@ -38,15 +38,6 @@ def data_host(site: Site) -> HostParameters:
         problem = Problem(site.file, 0, "mysql.host", "no host is a mesos_slave", "give a host this role")
         raise ParameterError([problem])
     return next((host for host in slaves if host.name == site.mysql.host), slaves[0])
-
-
-def check_parameters(site: Site) -> None:
-    """Raise ParameterError where the parameters lack what MySQL cannot do without: a slave, a Marathon, its image."""
-    roles: tuple[Role, ...] = ("mesos_slave", "marathon")
-    remedy = "give a host this role, or leave chapter 6 out (--chapters)"
-    if lacking := [role for role in roles if not site.having(role)]:
-        raise ParameterError(Problem(site.file, 0, "hosts", f"MySQL needs a {role}", remedy) for role in lacking)
-    site.image(site.mysql.image)
 
 
 def password_file(site: Site) -> str:

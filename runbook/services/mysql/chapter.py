@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
@@ -30,7 +29,7 @@ from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.checks import masters_of
 from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql import checks, conditions, diagnosis, proof
-from runbook.services.mysql.app import check_parameters, data_host, mysql_app, preparation
+from runbook.services.mysql.app import data_host, mysql_app, preparation
 from runbook.services.mysql.checks import SYSTEM, Client, Placement
 from runbook.services.mysql.client import Account, Catalog, Session, exec_script, read_catalog
 from runbook.services.mysql.host import Container, DataHost
@@ -52,14 +51,10 @@ class MySql(Chapter):
 
     number = "6"
     title = "MySQL on Docker"
+    needs = ("mesos_slave", "marathon")
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        super().__init__(site_file, mode, yes)
-        try:
-            check_parameters(self.site)
-        except Exception:
-            self.close()
-            raise
+    def _examine(self) -> None:
+        self.site.image(self.site.mysql.image)
 
     def prepare(self) -> ApplyResult:
         """6.1: the image, the data's folder and the passwords on the data's host. Raises ApplyFailed, SecretError."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
@@ -50,16 +48,13 @@ class RegistryChapter(Chapter):
 
     number = "7"
     title = "Docker registry"
+    needs = ("registry",)
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        super().__init__(site_file, mode, yes)
-        self._seen: tuple[Survey, str] | None = None  # what the registry held when it was last asked
-        try:
-            self.certificate = Certificate.of(self.site)
-            steps.credentials(self.site)
-        except Exception:
-            self.close()
-            raise
+    _seen: tuple[Survey, str] | None = None  # what the registry held when it was last asked
+
+    def _examine(self) -> None:
+        self.certificate = Certificate.of(self.site)
+        steps.credentials(self.site)
 
     @property
     def members(self) -> Hosts:
@@ -164,7 +159,7 @@ class RegistryChapter(Chapter):
         registry's disk, and pulled on another host. In verify mode, that it is there and whole."""
         with self.section("7.4.4", "An image goes there and back"):
             self._seen = None
-            return self._check("an image goes there and back", lambda: self._with_registry(transfer.round_trip))
+            return self._check("an image goes there and back", lambda: transfer.round_trip(self.hosts()))
 
     def repositories(self) -> Table:
         """7.4.6: the repositories, with how many tags each has, and how big and new they are; asked for anew."""
@@ -239,8 +234,6 @@ class RegistryChapter(Chapter):
 
     def _trusted(self) -> Evidence:
         found = self._trusts()
-        if self.site.registry_address is None:
-            return Evidence(True, "no host of the site is a registry")
         judged = {host: trust.judged(self.site, one, self._ca) for host, one in found.items()}
         wrong = [f"{host}: {why}" for host, (good, why) in judged.items() if not good]
         table = trust.table(self.site, found, self._ca).frame
@@ -252,40 +245,32 @@ class RegistryChapter(Chapter):
         tried = any(one.installed for one in found.values())
         return Evidence(not wrong, text, table, "run 7.2 in mode apply" if wrong else None, tried=tried)
 
-    def _with_registry(self, probe: Callable[[Hosts], Evidence]) -> Evidence:
-        if self.site.registry_address is None:
-            return Evidence(True, "no host of the site is a registry")
-        return probe(self.hosts())
-
     def _up(self) -> Evidence:
         name = self.site.registry.container
-        for host, output in self.members.run(_INSPECT.format(name=quote(name))).items():
-            if output.error is not None:
-                raise output.error
-            found = next(iter(map(json.loads, values(output.stdout, "container"))), None)
-            if found is None:
-                installed = "docker=yes" in output.stdout
-                return Evidence(False, f"{host} has no container {name}", remedy="run 7.3", tried=installed)
-            state, image = found["State"], found["Config"]["Image"]
-            version = "".join(values(output.stdout, "version"))
-            if match := re.search(r"v?(\d+\.\d+\.\d+\S*)", version):
-                self.versions(host, {"registry": match[1]})
-            ports = ", ".join(
-                f"{binding['HostPort']}->{inside}"
-                for inside, bindings in (found["HostConfig"].get("PortBindings") or {}).items()
-                for binding in bindings or ()
-            )
-            row = (host, found["Id"][:12], image, state["Status"], state["StartedAt"][:19].replace("T", " "), ports)
-            columns = ["host", "container", "image", "state", "started (UTC)", "ports"]
-            table = pd.DataFrame([row], columns=columns)
-            up = state["Running"] and not state.get("Restarting")
-            text = f"{name} of {image} is {state['Status']} on {host}, {ports or 'without a port'}"
-            return Evidence(up, text, table, None if up else "read its log in the cell below, then run 7.3")
-        return Evidence(True, "no host of the site is a registry")
+        ((host, output),) = self.members.run(_INSPECT.format(name=quote(name))).items()
+        if output.error is not None:
+            raise output.error
+        found = next(iter(map(json.loads, values(output.stdout, "container"))), None)
+        if found is None:
+            installed = "docker=yes" in output.stdout
+            return Evidence(False, f"{host} has no container {name}", remedy="run 7.3", tried=installed)
+        state, image = found["State"], found["Config"]["Image"]
+        version = "".join(values(output.stdout, "version"))
+        if match := re.search(r"v?(\d+\.\d+\.\d+\S*)", version):
+            self.versions(host, {"registry": match[1]})
+        ports = ", ".join(
+            f"{binding['HostPort']}->{inside}"
+            for inside, bindings in (found["HostConfig"].get("PortBindings") or {}).items()
+            for binding in bindings or ()
+        )
+        row = (host, found["Id"][:12], image, state["Status"], state["StartedAt"][:19].replace("T", " "), ports)
+        columns = ["host", "container", "image", "state", "started (UTC)", "ports"]
+        table = pd.DataFrame([row], columns=columns)
+        up = state["Running"] and not state.get("Restarting")
+        text = f"{name} of {image} is {state['Status']} on {host}, {ports or 'without a port'}"
+        return Evidence(up, text, table, None if up else "read its log in the cell below, then run 7.3")
 
     def _answers(self) -> Evidence:
-        if self.site.registry_address is None:
-            return Evidence(True, "no host of the site is a registry")
         with Registry.of(self.site) as registry:
             registry.ping()
             user = f" and takes user {self.site.registry.user}" if self.site.registry.user else ""
@@ -297,8 +282,6 @@ class RegistryChapter(Chapter):
 
     def _survey(self) -> tuple[Survey, str]:
         """What the first repositories hold, and how many they are; where no registry tells yet, nothing, and why."""
-        if self.site.registry_address is None:
-            return Survey((), (), 0.0), "no host of the site is a registry"
         if self._seen is None:
             try:
                 with Registry.of(self.site) as registry:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NoReturn
 
 import pandas as pd
@@ -13,7 +12,6 @@ from runbook.chapter import Chapter
 from runbook.errors import ApplyFailed, CheckFailed, RegistryTooOld, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
-from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
 from runbook.services.findings import Findings
 from runbook.services.registry import Registry
@@ -41,8 +39,6 @@ PATIENCE = 150.0
 LIST_PATIENCE = 30.0
 """Seconds until a page that answers must list the registry: pushes may be under way."""
 
-NO_PAGE = Evidence(True, "no host has the role registry_web")
-
 
 class RegistryWeb(Chapter):
     """Chapter 8: the page, on each host that has the role registry_web.
@@ -53,15 +49,10 @@ class RegistryWeb(Chapter):
 
     number = "8"
     title = "The registry's page"
+    needs = ("registry_web",)
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        super().__init__(site_file, mode, yes)
-        try:
-            if self.site.having("registry_web"):
-                variables(self.site)
-        except Exception:
-            self.close()
-            raise
+    def _examine(self) -> None:
+        variables(self.site)
 
     def image(self) -> ApplyResult:
         """8.1: the page's image on its hosts, by its explicit tag, from its archive. Raises ParameterError and
@@ -154,10 +145,9 @@ class RegistryWeb(Chapter):
         for host in self._pages:
             with page_of(self.site, host) as page:
                 said.append(f"{page.url} answers {page.get('/').status}")
-        return Evidence(True, "; ".join(said)) if said else NO_PAGE
+        return Evidence(True, "; ".join(said))
 
     def _listing(self) -> Evidence:
-        evidence = NO_PAGE
         for host in self._pages:
             evidence = lists(self.site, host)
             if not evidence.holds:
@@ -165,14 +155,10 @@ class RegistryWeb(Chapter):
         return evidence
 
     def _matching(self) -> Evidence:
-        if not self._pages:
-            return NO_PAGE
         (registry,) = look(self.hosts("registry"), self.site.registry.container)
         return matching(self.site, self._seen(), registry)
 
     def _diagnose(self) -> Findings:
-        if not self._pages:
-            return Findings(diagnose.SUBJECT, ())
         return diagnose.diagnose(self.site, *diagnose.ask(self.site, self.hosts()))
 
     def _explain(self, error: ApplyFailed | CheckFailed) -> NoReturn:
@@ -220,8 +206,6 @@ def choice(site: Site) -> Table:
 
 def _api(site: Site) -> tuple[str, str]:
     """The version of the API that the registry speaks, and how one knows; none where it does not tell."""
-    if not site.having("registry"):
-        return "", "no host is the registry"
     try:
         with Registry.of(site) as registry:
             registry.ping()
