@@ -27,10 +27,11 @@ from runbook.remote.checks import CheckResult
 from runbook.remote.modes import Status
 from runbook.remote.results import ApplyResult
 from runbook.services.docker import DockerHosts
+from runbook.services.docker.daemon import SETTINGS
 from runbook.services.registry import steps, transfer
 from runbook.services.registry.chapter import RegistryChapter
 from runbook.services.registry.client import Registry
-from runbook.services.registry.trust import DROPIN, KEY, SETTINGS
+from runbook.services.registry.trust import DROPIN, KEY
 from runbook.site import Site
 
 pytestmark = pytest.mark.lab

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 from certificates import Authority, write
 from fake_registry import FakeRegistry
-from registry_site import ZERO, probed, site
+from registry_site import ZERO, site
 
 from runbook.chapter import Chapter
 from runbook.errors import CheckFailed, EndpointUnreachable, GateRefused, ManifestUnknown, ParameterError
@@ -22,8 +21,6 @@ from runbook.services.registry import transfer
 from runbook.services.registry.chapter import RegistryChapter, _readable
 from runbook.services.registry.client import Registry
 from runbook.services.registry.manifests import Descriptor, ImageConfig, Manifest
-from runbook.services.registry.returned import Before, Tasks
-from runbook.services.registry.trust import Running, Trust
 
 DIGEST, OTHER = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 
@@ -316,77 +313,6 @@ def test_an_image_that_is_not_whole_on_the_disk_is_not_vouched_for_by_a_pull(mon
     monkeypatch.setattr(transfer, "on_disk", lambda *_: [(("on disk", "node1", "✗ damaged: abc"), False)])
     found = transfer.pulled(Hosts())  # type: ignore[arg-type]
     assert (found.holds, found.text) == (False, "a:1: ✗ damaged: abc")
-
-
-# what a restart ended
-
-
-NODE2 = site().hosts[1]
-BEFORE = Trust.read(probed(containers=("/registry always registry:2.3.0", "/mesos-S1.1  centos:7"), pid=10))
-TASKS = Tasks({NODE2.address: frozenset({"app.1"}), "198.51.100.13": frozenset({"app.2"})}, {"/app": 2})
-
-
-def back(now: Trust, after: Tasks, before: Trust = BEFORE, tasks: Tasks = TASKS) -> tuple[bool, str]:
-    found = Before({"node2": before}, tasks).judged(NODE2, now, lambda: after)
-    return found.holds, found.text
-
-
-def restarted(*names: str) -> Trust:
-    return replace(BEFORE, pid=20, containers=tuple(Running(name, "always", "registry:2.3.0") for name in names))
-
-
-NEW = Tasks({"198.51.100.13": frozenset({"app.2", "app.3"})}, {"/app": 2})
-
-
-@pytest.mark.parametrize(
-    ("now", "after", "holds", "text"),
-    [
-        (restarted("registry"), NEW, True, "and 2 tasks run as before"),
-        (BEFORE, TASKS, True, "without a restart"),
-        (replace(BEFORE, pid=None), NEW, False, "Docker on node2 does not answer"),
-        (restarted(), NEW, False, "registry (registry:2.3.0) did not come back"),
-        (restarted("registry"), TASKS, False, "still lists 1 task that"),
-        (restarted("registry"), Tasks({}, {"/app": 1}), False, "/app has 1 of 2"),
-        (restarted("registry"), Tasks(problem="no leader"), False, "no leader"),
-    ],
-)
-def test_the_next_host_waits_for_docker_containers_and_tasks(now: Trust, after: Tasks, holds: bool, text: str) -> None:
-    found, said = back(now, after)
-    assert found is holds
-    assert text in said
-
-
-@pytest.mark.parametrize(
-    ("before", "holds"),
-    [
-        (BEFORE, False),
-        (replace(BEFORE, live_restore=True), True),
-        (replace(BEFORE, containers=BEFORE.containers[:1]), True),  # no task's
-    ],
-)
-def test_where_marathon_did_not_tell_no_second_host_loses_its_tasks(before: Trust, holds: bool) -> None:
-    found, said = back(restarted("registry"), NEW, before, Tasks(problem="no leader"))
-    assert found is holds
-    assert holds or "mesos-S1.1 ended on node2, and Marathon did not tell" in said
-
-
-def test_with_live_restore_no_task_ends() -> None:
-    holds, _ = back(restarted("registry"), TASKS, before=replace(BEFORE, live_restore=True))
-    assert holds
-
-
-def test_only_docker_tasks_that_run_count() -> None:
-    apps = [
-        {"id": "/app", "container": {"docker": {"image": "a:1"}}},
-        {"id": "/hello", "container": None},
-        {"id": "/x"},
-    ]
-    tasks = [
-        {"id": "app.1", "appId": "/app", "host": "a", "startedAt": "2026"},
-        {"id": "app.2", "appId": "/app", "host": "b", "startedAt": None},
-        {"id": "hello.1", "appId": "/hello", "host": "a", "startedAt": "2026"},
-    ]
-    assert Tasks.read(apps, tasks) == Tasks({"a": frozenset({"app.1"})}, {"/app": 1})
 
 
 def test_a_plan_pushes_nothing() -> None:

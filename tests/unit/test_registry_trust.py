@@ -14,8 +14,9 @@ from runbook.remote.hosts import Output
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
 from runbook.remote.steps import Absent, File, Step, sha256
+from runbook.services.docker.daemon import SETTINGS
 from runbook.services.registry import trust
-from runbook.services.registry.trust import DROPIN, KEY, SETTINGS, Docker, Trust, covers, insecure
+from runbook.services.registry.trust import DROPIN, KEY, Docker, Trust, covers, insecure
 from runbook.site import Site
 
 TLS = ", security: tls, tls: {certificate: c.pem, key: k.pem, ca: ca.pem}"

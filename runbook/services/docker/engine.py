@@ -16,21 +16,24 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from runbook.remote.checks import Evidence
 from runbook.remote.hosts import DEADLINE, Hosts, Output
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Package, Step
+from runbook.services.docker import daemon
+from runbook.services.docker.returned import Before
 from runbook.services.mesos.steps import Daemon
 from runbook.services.probes import values
-from runbook.site import HostParameters, Site
+from runbook.site import Site
 from runbook.views.tables import Table
 from runbook.wording import plural
 
 UNIT = "docker"
 RESTART = "restart-docker"
 """The gate before a restart of Docker, which ends the containers of its host."""
+PATIENCE = 180.0
+"""Seconds within which what ran on a host whose Docker was restarted must run again, there or elsewhere."""
 
 _RUNNING = """\
 if command -v docker >/dev/null 2>&1; then
@@ -115,7 +118,8 @@ def restart_gently(
 ) -> ApplyResult:
     """Apply steps that may restart Docker: at once on hosts where no container runs, then on the others, one at a time.
 
-    Each of the latter must answer again before the next one is touched. Raises as `Hosts.apply` and `Hosts.rolling`.
+    The next of the latter is touched only once what ran on the one before runs again: see `returned`. Raises as
+    `Hosts.apply` and `Hosts.rolling`.
     """
     steps = (steps,) if isinstance(steps, Step) else tuple(steps)
     if hosts.mode is not Mode.APPLY:
@@ -125,7 +129,10 @@ def restart_gently(
     if idle := hosts.only(*(host.name for host in hosts if host.name not in busy)):
         results += idle.apply(steps, name, deadline)
     if rest := hosts.only(*busy):
-        results += rest.rolling(steps, until=lambda host: answers(hosts, host), name=name, deadline=deadline)
+        before = Before.ask(hosts.site, daemon.of(rest))
+        results += rest.rolling(
+            steps, until=lambda host: before.back(rest, host), name=name, deadline=deadline, patience=PATIENCE
+        )
     order = {host.name: number for number, host in enumerate(hosts)}
     return ApplyResult(name, hosts.mode, tuple(sorted(results, key=lambda one: order[one.host])))
 
@@ -138,14 +145,6 @@ def unanswered(output: Output) -> str:
     """How a table says why a host's engine did not answer a question that began with DEMAND."""
     said = output.error.message if output.error else output.stderr.strip().rpartition("\n")[2]
     return said if said == "not installed" else f"✗ {said or 'no answer'}"
-
-
-def answers(hosts: Hosts, host: HostParameters) -> Evidence:
-    """Whether a host's engine answers its client."""
-    output = hosts.only(host.name).run("timeout 30 docker version 2>&1")[host.name]
-    text = output.error.message if output.error else output.stdout.strip().rpartition("\n")[2]
-    remedy = "read its log: journalctl -u docker"
-    return Evidence(output.ok, f"{host.name}: {'Docker answers' if output.ok else text}", remedy=remedy)
 
 
 # 5.2: the unit

@@ -7,8 +7,7 @@
 
 And what is done about it on hosts (document 7), which is not imported here:
 
-- `trust`: whom each host's Docker trusts, and the steps by which it trusts the site's registry; `returned`: whether
-  what a restart of Docker ended is back.
+- `trust`: whom each host's Docker trusts, and the steps by which it trusts the site's registry.
 - `steps`: the registry's container, and its files with TLS; `certificate`: which certificates Docker would refuse.
 - `transfer`: images pushed, pulled, and found on the registry's disk; `diagnose`: why that fails.
 - `garbage`: what could be freed, and how it is collected.

@@ -18,13 +18,15 @@ from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import quote
 from runbook.remote.steps import STATE_DIR
+from runbook.services.docker.daemon import SETTINGS
+from runbook.services.docker.engine import PATIENCE
+from runbook.services.docker.returned import Before, Tasks
 from runbook.services.findings import Findings
 from runbook.services.probes import values
 from runbook.services.registry import diagnose, garbage, steps, transfer, trust
 from runbook.services.registry.certificate import Certificate
 from runbook.services.registry.client import Registry
 from runbook.services.registry.garbage import Garbage
-from runbook.services.registry.returned import Before, Tasks
 from runbook.services.registry.tables import Survey, layers_table, repositories_table, survey, tags_table
 from runbook.services.registry.trust import Trust
 from runbook.views.tables import Table
@@ -100,7 +102,7 @@ class RegistryChapter(Chapter):
                         lambda host: trust.steps(self.site, found[host.name], self.mode, self._ca),
                         until=lambda host: before.back(self.dockers, host),
                         name="trust in the registry",
-                        patience=180.0,
+                        patience=PATIENCE,
                     )
                 )
             except (ApplyFailed, CheckFailed) as error:
@@ -348,7 +350,7 @@ class RegistryChapter(Chapter):
         display(Table(pd.DataFrame(told, columns=["Docker's last lines"]), literal=("Docker's last lines",)))
         raise type(error)(
             "\n".join([error.message, *told]),
-            f"mend what it complains of, or put back what was there before: {backup}{trust.SETTINGS} and "
+            f"mend what it complains of, or put back what was there before: {backup}{SETTINGS} and "
             f"{backup}{trust.DROPIN} on that host, where they exist; then systemctl daemon-reload, and restart docker",
             result=error.result,
         ) from error

@@ -18,6 +18,7 @@ from typing import Any
 from runbook.errors import RunbookError
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
+from runbook.services.docker.daemon import SETTINGS
 from runbook.services.findings import Finding, Findings
 from runbook.services.probes import LISTENERS, listeners, values
 from runbook.services.registry import trust
@@ -179,7 +180,7 @@ def trust_findings(site: Site, host: str, one: Trust, ca: bytes) -> Iterator[Fin
         yield Finding(
             host,
             "Docker will not start again: it is told its insecure registries in two places",
-            f"{trust.FLAG} in {where}, and {trust.KEY} in {trust.SETTINGS}",
+            f"{trust.FLAG} in {where}, and {trust.KEY} in {SETTINGS}",
             "run 7.2: it moves those of the file to the command line",
         )
 

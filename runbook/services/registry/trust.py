@@ -19,9 +19,7 @@ and 'Verify repository client with certificates' of Docker's documentation; syst
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,21 +30,20 @@ from typing import Any
 import pandas as pd
 
 from runbook.errors import StepFailed
-from runbook.remote.hosts import Hosts, Output
+from runbook.remote.hosts import Hosts
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Absent, Change, Directory, File, Service, Step, sha256
-from runbook.services.docker import engine
+from runbook.services.docker import daemon, engine
+from runbook.services.docker.daemon import SETTINGS, DaemonState, decoded
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
 from runbook.wording import plural
 
-SETTINGS = "/etc/docker/daemon.json"
 KEY = "insecure-registries"
 FLAG = "--insecure-registry"
-LIVE = "live-restore"
 ADDED = "RUNBOOK_INSECURE_REGISTRIES"
 """The variable by which the drop-in of ours adds flags to the unit's command, so that both can be told apart."""
 DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
@@ -57,24 +54,10 @@ _LOOPBACK = frozenset({"127.0.0.0/8", "::1/128"})  # which Docker trusts by itse
 
 RELOADS = (17, 6)
 """The first version that takes a changed list of insecure registries over without a restart."""
-RETURNING = frozenset({"always", "unless-stopped"})
-"""The restart policies with which a container that ran comes back with Docker."""
 
 
 @dataclass(frozen=True)
-class Running:
-    """A container that runs: its name, restart policy and image."""
-
-    name: str
-    restart: str
-    image: str
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.image})"
-
-
-@dataclass(frozen=True)
-class Trust:
+class Trust(DaemonState):
     """Whom one host's Docker trusts: as its unit says it (without the drop-in of ours), as daemon.json does, and as the
     daemon itself does.
 
@@ -83,12 +66,9 @@ class Trust:
     them, None without one; `listed`: those of daemon.json, None where it has no such key; `told`: those that the
     running daemon names, None where it does not tell (before 1.13, or it does not run); `arguments`: those of its
     command line; `by_shell`: the unit runs it through a shell, which has flags of its own to put in; `ca`: the SHA-256
-    of the registry's CA there. `problem` is why nothing of this could be found out.
+    of the registry's CA there.
     """
 
-    installed: bool = False
-    pid: int | None = None
-    version: str = ""
     command: str = ""
     flags: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -100,39 +80,25 @@ class Trust:
     arguments: tuple[str, ...] = ()
     by_shell: bool = False
     ca: str = ""
-    live_restore: bool = False
-    containers: tuple[Running, ...] = ()
-    problem: str = ""
 
     @classmethod
-    def read(cls, output: Output) -> Trust:
-        """What the probe printed on one host."""
-        if not output.ok:
-            return cls(problem=output.error.message if output.error else output.stderr.strip() or "no answer")
-        found = facts(output.stdout)
-        unit = Unit.read(output.stdout)
-        settings = _settings(_decoded(found.get("settings", "")))
-        listed = settings.get(KEY)
-        arguments = tuple(_decoded(found.get("arguments", "")).split("\0"))
-        pid = int(found.get("MainPID", "0") or 0)
-        return cls(
-            installed=found.get("LoadState") == "loaded",
-            pid=pid or None,
-            version=found.get("version", ""),
-            command=unit.command,
-            flags=insecure(unit.words),
-            sources=unit.sources,
-            added=None if unit.ours is None else insecure(unit.ours.split()),
-            overridden_by=unit.later,
-            listed=tuple(map(str, listed)) if isinstance(listed, list) else None,
-            settings_file=_option(unit.words, "--config-file") or SETTINGS,
-            told=_told(found.get("registries", "")),
-            arguments=insecure(arguments),
-            by_shell=PurePosixPath("".join(unit.words[:1])).name in _SHELLS,
-            ca=found.get("ca", ""),
-            live_restore=_live_restore(found.get("live", ""), arguments, settings),
-            containers=tuple(_running(line) for line in values(output.stdout, "container")),
-        )
+    def _fields(cls, text: str) -> dict[str, Any]:
+        found = facts(text)
+        unit = Unit.read(text)
+        listed = daemon.settings_of(found).get(KEY)
+        return super()._fields(text) | {
+            "command": unit.command,
+            "flags": insecure(unit.words),
+            "sources": unit.sources,
+            "added": None if unit.ours is None else insecure(unit.ours.split()),
+            "overridden_by": unit.later,
+            "listed": tuple(map(str, listed)) if isinstance(listed, list) else None,
+            "settings_file": _option(unit.words, "--config-file") or SETTINGS,
+            "told": _told(found.get("registries", "")),
+            "arguments": insecure(daemon.arguments_of(found)),
+            "by_shell": PurePosixPath("".join(unit.words[:1])).name in _SHELLS,
+            "ca": found.get("ca", ""),
+        }
 
     @property
     def by_flags(self) -> bool:
@@ -155,11 +121,6 @@ class Trust:
         if self.told is not None:
             return self.told
         return tuple(dict.fromkeys((*self.arguments, *(self.listed or ()))))
-
-    @property
-    def stopped(self) -> tuple[Running, ...]:
-        """The containers that a restart of Docker would stop: with live-restore, none."""
-        return () if self.live_restore else self.containers
 
 
 @dataclass(frozen=True)
@@ -187,9 +148,9 @@ class Unit:
             name = PurePosixPath(path).name
             if name == "docker.service":
                 if not fragment:
-                    fragment[path] = _decoded(content)
+                    fragment[path] = decoded(content)
             else:
-                dropins.setdefault(name, (path, _decoded(content)))
+                dropins.setdefault(name, (path, decoded(content)))
         ours = PurePosixPath(DROPIN).name
         files = {**fragment, **{path: text for name, (path, text) in sorted(dropins.items()) if name != ours}}
         command, variables = "", dict[str, str]()
@@ -201,7 +162,7 @@ class Unit:
                     variables |= _variables([value])
         for line in values(output, "environment"):
             content, _, path = line.partition(" ")
-            files[path] = _decoded(content)
+            files[path] = decoded(content)
             variables |= _variables(files[path].splitlines())
         later = [
             path
@@ -265,16 +226,11 @@ def version_of(text: str) -> tuple[int, ...]:
 
 def of(hosts: Hosts, address: str) -> dict[str, Trust]:
     """Whom each of these hosts trusts, asked at once. A host that does not answer has its `problem` told."""
-    script = _PROBE.format(ca=quote(f"{CERTIFICATES}/{address}/ca.crt"), settings=SETTINGS)
+    script = daemon.PROBE + _PROBE.format(ca=quote(f"{CERTIFICATES}/{address}/ca.crt"))
     return {host: Trust.read(output) for host, output in hosts.run(script).items()}
 
 
-# A question to a Docker that is stopped would start it, where systemd listens at its socket: so only a running one is
-# asked.
 _PROBE = """\
-unit=$(systemctl show -p LoadState,ActiveState,MainPID docker 2>/dev/null) || unit=LoadState=not-found
-printf '%s\\n' "$unit"
-content() {{ base64 < "$1" 2>/dev/null | tr -d '\\n'; }}
 for d in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
   for f in "$d/docker.service" "$d"/docker.service.d/*.conf; do
     [ -f "$f" ] || continue
@@ -284,16 +240,10 @@ for d in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/sy
     done
   done
 done
-[ ! -f {settings} ] || echo "settings=$(content {settings})"
 s=$(sha256sum < {ca} 2>/dev/null) && echo "ca=${{s%% *}}"
-case $unit in *ActiveState=active*) ;; *) exit 0;; esac
-pid=$(printf '%s\\n' "$unit" | sed -n 's/^MainPID=//p')
-echo "arguments=$(content "/proc/$pid/cmdline")"
-echo "version=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
-echo "registries=$(docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null)"
-echo "live=$(docker info -f '{{{{.LiveRestoreEnabled}}}}' 2>/dev/null)"
-docker ps -q 2>/dev/null | xargs -r docker inspect \
-  -f 'container={{{{.Name}}}} {{{{.HostConfig.RestartPolicy.Name}}}} {{{{.Config.Image}}}}' 2>/dev/null
+case $unit in *ActiveState=active*)
+  echo "registries=$(docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null)"
+esac
 exit 0
 """
 
@@ -556,37 +506,13 @@ def _same_host(entry: str, address: str) -> bool:
 # reading
 
 
-def _decoded(text: str) -> str:
-    return base64.b64decode(text).decode("utf-8", "replace")
-
-
-def _settings(text: str) -> dict[str, Any]:
-    """The object in daemon.json; an empty one where it cannot be read (the step that edits it tells of that)."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _told(text: str) -> tuple[str, ...] | None:
     """The insecure registries in RegistryConfig of `docker info`; None where it tells none."""
-    config = _settings(text)
+    config = daemon.json_object(text)
     if not config:
         return None
     single = [name for name, one in (config.get("IndexConfigs") or {}).items() if one.get("Secure") is False]
     return (*single, *(config.get("InsecureRegistryCIDRs") or ()))
-
-
-def _live_restore(told: str, arguments: Sequence[str], settings: Mapping[str, Any]) -> bool:
-    """Whether containers outlive the daemon: by its own word, for the file may be newer than what it read; where it
-    does not tell (before 1.13), by its command line and its file."""
-    return told == "true" if told else "--live-restore" in arguments or settings.get(LIVE) is True
-
-
-def _running(line: str) -> Running:
-    name, restart, image = line.split(" ", 2)
-    return Running(name.removeprefix("/"), restart or "no", image)
 
 
 def _option(words: Sequence[str], name: str) -> str:

@@ -15,9 +15,10 @@ from typing import Any
 from runbook.errors import ServiceError
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts
+from runbook.services.docker import daemon
+from runbook.services.docker.daemon import RETURNING, DaemonState
 from runbook.services.marathon.deploy import marathon_of
-from runbook.services.registry import trust
-from runbook.services.registry.trust import RETURNING, Trust
+from runbook.services.marathon.tables import runs
 from runbook.site import HostParameters, Site
 from runbook.wording import plural
 
@@ -54,7 +55,7 @@ class Tasks:
         at: dict[str, set[str]] = {}
         running = Counter[str]()
         for task in tasks:
-            if task["appId"] in docker and task.get("startedAt"):
+            if task["appId"] in docker and runs(task):
                 at.setdefault(task["host"], set()).add(task["id"])
                 running[task["appId"]] += 1
         return cls({host: frozenset(ids) for host, ids in at.items()}, dict(running))
@@ -64,21 +65,21 @@ class Tasks:
 class Before:
     """What ran before any Docker was restarted: on each host, by name, and of Marathon's."""
 
-    trusts: Mapping[str, Trust]
+    daemons: Mapping[str, DaemonState]
     tasks: Tasks
 
     @classmethod
-    def ask(cls, site: Site, trusts: Mapping[str, Trust]) -> Before:
+    def ask(cls, site: Site, daemons: Mapping[str, DaemonState]) -> Before:
         """The present state, to be compared with later."""
-        return cls(trusts, Tasks.ask(site))
+        return cls(daemons, Tasks.ask(site))
 
     def back(self, hosts: Hosts, host: HostParameters) -> Evidence:
         """Whether a host's Docker answers, its containers are back, and Marathon has as many tasks as before."""
-        return self.judged(host, trust.of(hosts.only(host.name), "")[host.name], lambda: Tasks.ask(hosts.site))
+        return self.judged(host, daemon.of(hosts.only(host.name))[host.name], lambda: Tasks.ask(hosts.site))
 
-    def judged(self, host: HostParameters, now: Trust, ask: Callable[[], Tasks]) -> Evidence:
+    def judged(self, host: HostParameters, now: DaemonState, ask: Callable[[], Tasks]) -> Evidence:
         """The same, from what the host says now; `ask` is called for what Marathon says, where that matters."""
-        before = self.trusts[host.name]
+        before = self.daemons[host.name]
         if now.pid is None or not now.version:
             return Evidence(False, f"Docker on {host.name} does not answer{now.problem and f': {now.problem}'}")
         if now.pid == before.pid:
