@@ -17,6 +17,9 @@ from runbook.services.mesos.tables import Schema, typed_table
 
 _TIME = "datetime64[ns, UTC]"
 
+STARTED = frozenset({"running", "healthy", "unhealthy"})
+"""The states in `tasks_table` of tasks that run."""
+
 _LIVE = frozenset({"TASK_STAGING", "TASK_STARTING", "TASK_RUNNING", "TASK_KILLING"})
 
 APPS: Schema = {

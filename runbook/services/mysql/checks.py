@@ -12,6 +12,7 @@ from runbook.remote.checks import NOBODY_THERE, Evidence
 from runbook.remote.modes import Mode
 from runbook.services.marathon.apps import app_id
 from runbook.services.marathon.deploy import tasks_of
+from runbook.services.marathon.tables import STARTED
 from runbook.services.mysql.app import data_host
 from runbook.services.mysql.client import Catalog, Server
 from runbook.services.mysql.host import DataHost
@@ -40,10 +41,10 @@ class Placement:
     def of(cls, site: Site, tasks: pd.DataFrame) -> Placement:
         """From the app's tasks (`tasks_of`): the newest that runs. Raises NotReady."""
         name = app_id(site.mysql.app)
-        running = tasks[tasks["started"].notna() & (tasks["ports"] != "")].sort_values("started")
+        running = tasks[tasks["state"].isin(STARTED) & (tasks["ports"] != "")].sort_values("started")
         if running.empty:
-            staged = f": {len(tasks)} are being started" if len(tasks) else ""
-            raise NotReady(f"no task of {name} runs{staged}", "deploy it (6.2), or ask the diagnosis")
+            others = ", ".join(f"{task} is {state}" for task, state in zip(tasks["task"], tasks["state"], strict=True))
+            raise NotReady(f"no task of {name} runs{others and f': {others}'}", "deploy it (6.2), or ask the diagnosis")
         task = running.iloc[-1]
         addresses = {host.name: host.address for host in site.hosts}
         host = str(task["host"])
