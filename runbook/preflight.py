@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -16,7 +17,7 @@ from functools import cached_property
 import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, Problem
+from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, Problem, StepFailed
 from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
@@ -267,7 +268,10 @@ def judge(site: Site, everybody: Sequence[Seen]) -> tuple[Item, ...]:
     for seen in everybody:
         items += _login(seen)
         for name, check in checks.items():
-            found = check(site, seen) if seen.output.ok else (State.UNKNOWN, "", "", "")
+            found: Found = State.UNKNOWN, "", "", ""
+            if seen.output.ok:
+                with suppress(StepFailed):  # it lacks a tool that this is asked by, which `tools` tells
+                    found = check(site, seen)
             items.append(Item(seen.host.name, name, *found))
     return tuple(items)
 

@@ -73,6 +73,11 @@ def judged(check: str, one: Seen, described: Site | None = None) -> preflight.It
     return item
 
 
+def test_what_a_host_without_a_tool_cannot_say_is_unknown() -> None:
+    found = states(*judge(site(), [seen(site(), without=("tool=awk", "memory="))]))
+    assert (found["memory"], found["tools"]) == (State.UNKNOWN, State.PROBLEM)
+
+
 def test_a_host_that_is_well_has_nothing_to_do() -> None:
     items = judge(site(), [seen(site())])
     assert set(states(*items).values()) == {State.OK}, items
