@@ -42,7 +42,7 @@ def test_no_task_is_not_ready() -> None:
     with pytest.raises(NotReady, match=r"no task of /mysql runs\n"):
         Placement.of(site(), tasks())
     lost = task(2, app="/mysql", state="TASK_LOST")  # as later Marathons list it for a while
-    with pytest.raises(NotReady, match="no task of /mysql runs: mysql.1 is staging, mysql.2 is lost"):
+    with pytest.raises(NotReady, match=r"no task of /mysql runs: mysql\.1 is staging, mysql\.2 is lost"):
         Placement.of(site(), tasks(task(1, app="/mysql", startedAt=None), lost))
 
 
