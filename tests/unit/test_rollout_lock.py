@@ -153,7 +153,7 @@ def test_an_ensemble_that_says_nothing_is_not_waited_for(tmp_path: Path, monkeyp
         began = time.monotonic()
         with SiteLock(Site.parse(text, tmp_path / "site.yml"), US) as held:
             assert held.renew() is False
-        assert time.monotonic() - began < 8  # twice a session and what a busy machine takes
+        assert time.monotonic() - began < 30  # twice a session, and what a busy machine takes
 
 
 def test_where_the_machine_has_no_place_for_locks_the_temporary_folder_is_used(

