@@ -94,6 +94,18 @@ def test_other_apps_have_sections_of_their_own(opened: Opened) -> None:
         chapter.deploy_file("none.json")
 
 
+def test_another_app_has_as_many_instances_as_it_says(opened: Opened) -> None:
+    file = opened.folder / "marathon-test.json"
+    app = {"id": "shop/web", "cmd": "x", "cpus": 0.1, "mem": 16}
+    for instances in ({"instances": 2}, {"instances": 3}, {}):
+        file.write_text(json.dumps(app | instances))
+        opened("apply").deploy_file(file)
+    assert opened.fake.apps["/shop/web"]["instances"] == 3
+    file.write_text(json.dumps(app | {"instances": 5}))
+    (row,) = opened("verify").deploy_file(file)
+    assert (row.status, row.summary) == (Status.WOULD_CHANGE, "instances: 3 -> 5")
+
+
 def test_every_instance_is_asked_at_its_own_address(opened: Opened) -> None:
     opened.fake.put(HELLO)
     with Loopback(lambda request: [b"HTTP/1.0 200 Ok\n\nHello World\n"]) as app:

@@ -159,8 +159,9 @@ class MarathonChapter(Chapter):
     def deploy(self, name: str = HELLO) -> ApplyResult:
         """4.3: an app of the parameters, created or changed, and followed until its instances run.
 
-        A present app keeps its number of instances, which `scale` sets. Raises ApplyFailed with the explanation, and
-        what Marathon refuses by its name.
+        The document's app keeps its number of instances, which the chapter sets further below. Of another app
+        `instances` counts; left out, it is left to others. Raises ApplyFailed with the explanation, and what Marathon
+        refuses by its name.
         """
         with self._about("", name, f"Run the app {name}"):
             return self._deploy(app_of(self.site, name))
@@ -275,7 +276,8 @@ class MarathonChapter(Chapter):
         return *planned, *steps.settings(self.site, host), steps.service(self.site, host)
 
     def _deploy(self, app: App) -> ApplyResult:
-        return self._followed(lambda: apps.deploy(self.site, app, mode=self.mode, keep_instances=True))
+        scaled = app_id(app["id"]) == app_id(HELLO)
+        return self._followed(lambda: apps.deploy(self.site, app, mode=self.mode, keep_instances=scaled))
 
     def _followed(self, call: Callable[[], ApplyResult]) -> ApplyResult:
         """The result of `call`; the explanation of a deployment that failed is shown as well as told."""
