@@ -25,6 +25,7 @@ from runbook.services.mesos.tables import masters_table, slaves_table
 from runbook.services.zookeeper_ensemble import session
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
+from runbook.wording import plural
 
 
 def masters_of(site: Site) -> Masters:
@@ -263,7 +264,7 @@ class Registrations:
             if names
         ]
         leader = address_of(self.state["leader"])
-        text = "; ".join(said) or f"{len(hosts)} of {len(hosts)} slaves are registered with {leader}"
+        text = "; ".join(said) or f"{plural(len(hosts), 'slave is', 'slaves are')} registered with {leader}"
         remedy = "read the slave's log (3.2): see that it reaches the leader, and the leader it at its address and port"
         return Evidence(not said, text, self.table(hosts).frame if said else None, remedy)
 
