@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runbook.lab import rpms
-from runbook.lab.doubles.mesos import checkpoint
+from runbook.lab.doubles.mesos import checkpoint, executors
 from runbook.lab.doubles.mesos.cluster import Task, make_status
 from runbook.lab.doubles.mesos.docker import Docker, DockerError
 from runbook.lab.doubles.mesos.executors import Executor
@@ -310,3 +310,28 @@ def test_a_slave_that_recovers_is_healthy_and_unavailable(tmp_path: Path, capsys
         "/slave(1)/state": (503, b"Slave has not finished recovery"),
         "/slave(1)/health": (200, b""),
     }
+
+
+def test_a_task_that_ends_while_its_start_is_acknowledged_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = Flags(SLAVE, ["--ip=127.0.0.1", "--port=0", f"--work_dir={tmp_path}", "--master=127.0.0.1:5050"], {})
+    slave = Slave(flags, Log("mesos-slave"))
+    slave.server.server_close()
+    slave.id = "S0"
+    slave.store.create_slave("S0", {})
+    executor = Executor.create({"name": "f"}, docker_task(), slave.store.create_run("S0", "F0", "dock"))
+    slave.executors[executor.key] = executor
+    running = make_status("dock", "TASK_RUNNING", "SOURCE_EXECUTOR")
+    slave._report(executor, running)
+
+    def acknowledge_first(*parts: str, **more: object) -> dict[str, object]:
+        slave._acknowledged({"framework_id": "F0", "task_id": "dock", "uuid": running["uuid"]})
+        return make_status(*parts, **more)
+
+    monkeypatch.setattr(executors, "make_status", acknowledge_first)
+    slave.launcher._end(executor, "TASK_KILLED", "Command terminated with signal Terminated", None)
+    assert [status["state"] for status in executor.waiting] == ["TASK_KILLED"]
+    assert slave.executors == {executor.key: executor}
+    slave._acknowledged({"framework_id": "F0", "task_id": "dock", "uuid": executor.waiting[0]["uuid"]})
+    assert (slave.executors, list(slave.completed)) == ({}, [executor])

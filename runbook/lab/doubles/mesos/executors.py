@@ -330,7 +330,6 @@ class Launcher:
         return {"container_status": {"network_infos": [{"ip_address": ip, "ip_addresses": [{"ip_address": ip}]}]}}
 
     def _end(self, executor: Executor, state: str, message: str, reason: str | None, more: Json | None = None) -> None:
-        executor.over.set()
         source = "SOURCE_AGENT" if reason else "SOURCE_EXECUTOR"
         status = make_status(executor.task.id, state, source, message=message, reason=reason, **(more or {}))
         self._report(executor, status)

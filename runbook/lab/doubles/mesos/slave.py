@@ -13,7 +13,7 @@ from typing import Any
 
 from . import flags as flag_tables
 from .checkpoint import Store, read
-from .cluster import Task, now
+from .cluster import TERMINAL, Task, now
 from .daemon import Address, serve, warn_of_loopback
 from .docker import PREFIX, Docker, DockerError
 from .executors import Executor, Launcher
@@ -301,6 +301,9 @@ class Slave:
         status |= {"agent_id": {"value": self.id}, "executor_id": {"value": executor.task.id}}
         task = executor.task
         with self.lock:
+            # With its last status under one lock: an acknowledgement in between would take it for told already.
+            if status["state"] in TERMINAL:
+                executor.over.set()
             if not executor.silent:
                 self.log.info(
                     "slave.cpp:3002",
