@@ -642,22 +642,26 @@ done
 """
 
 
-def _watched(paths: Sequence[str]) -> str:
+def watched(paths: Sequence[str]) -> str:
+    """The sh text that prints when each of these files was last changed, beside both clocks, for `newer`."""
     return _PROBE_WATCHED.format(paths=" ".join(map(quote, paths))) if paths else ""
 
 
-def _newer(name: str, state: str, started: float, pending: frozenset[str], watched: Sequence[str]) -> list[str]:
+def newer(
+    name: str, state: str, started: float, pending: frozenset[str], paths: Sequence[str], *, since_boot: bool = True
+) -> list[str]:
     """The watched files that are about to change, or changed after `name` started, by the host's own clock.
 
-    `started` is in seconds since boot. It is reckoned back from now, so that a clock that was set in between does not
-    count. Raises StepFailed for a file that is dated in the future, which no restart would ever satisfy.
+    `state` is what `watched` printed of `paths`. `started` is in seconds since boot, and reckoned back from now, so
+    that a clock that was set in between does not count; else by the host's clock. Raises StepFailed for a file that is
+    dated in the future, which no restart would ever satisfy.
     """
-    if not watched:
+    if not paths:
         return []
     present = facts(state)
     now = float(present["now"])
-    began = now - float(present["uptime"]) + started
-    newer = [path for path in watched if path in pending]
+    began = started + (now - float(present["uptime"]) if since_boot else 0.0)
+    found = [path for path in paths if path in pending]
     for line in state.split("\n"):
         if not line.startswith("watched="):
             continue
@@ -667,9 +671,9 @@ def _newer(name: str, state: str, started: float, pending: frozenset[str], watch
                 f"{path} is dated {float(stamp) - now:.0f} s in the future: {name} may or may not run with it",
                 f"set the host's clock, then `touch {path}`",
             )
-        if float(stamp) > began and path not in newer:
-            newer.append(path)
-    return newer
+        if float(stamp) > began and path not in found:
+            found.append(path)
+    return found
 
 
 @dataclass(frozen=True)
@@ -725,7 +729,7 @@ class Service(Step):
         )
         if self.restart_if_newer:
             text += f"pid=$(printf '%s\\n' \"$unit\" | sed -n 's/^MainPID=//p')\n{_PROBE_START}"
-        return text + _watched(self.restart_if_newer)
+        return text + watched(self.restart_if_newer)
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
@@ -771,12 +775,12 @@ class Service(Step):
             started = int(present["ticks"]) / int(present["hertz"])
         else:  # a unit without a main process
             started = int(present["ActiveEnterTimestampMonotonic"]) / 1e6
-        newer = _newer(self.name, state, started, pending, self.restart_if_newer)
+        changed = newer(self.name, state, started, pending, self.restart_if_newer)
         if present.get("NeedDaemonReload") == "yes":
             # A unit with Restart= may have started by itself since its file changed, from what systemd had read before.
             units = (*self._files, *(f"{file}.d" for file in self._files))
-            newer += [path for path in self.restart_if_newer if path.startswith(units) and path not in newer]
-        return newer
+            changed += [path for path in self.restart_if_newer if path.startswith(units) and path not in changed]
+        return changed
 
     def script(self, change: Change) -> str:
         name = quote(self.name)
@@ -870,7 +874,7 @@ class CommandService(Step):
     def probe(self) -> str:
         return (
             f'{self._functions}pid=$(pid_of)\necho "pid=$pid"\n'
-            f'if [ -n "$pid" ]; then\n{_PROBE_START}fi\n{_watched(self.restart_if_newer)}'
+            f'if [ -n "$pid" ]; then\n{_PROBE_START}fi\n{watched(self.restart_if_newer)}'
         )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
@@ -884,7 +888,7 @@ class CommandService(Step):
         if not pid:
             return None
         started = int(present["ticks"]) / int(present["hertz"])
-        reasons = _newer(self.name, state, started, pending, self.restart_if_newer)
+        reasons = newer(self.name, state, started, pending, self.restart_if_newer)
         if not reasons:
             return None
         diff = before_after({"configuration": (f"older than {', '.join(reasons)}", "current")})

@@ -132,10 +132,9 @@ def dry_run(hosts: Hosts, *, untagged: bool = False) -> Garbage:
     """
     site = hosts.site
     members = hosts.having("registry")
-    for host, output in members.run(_dry_run(site, untagged), deadline=DEADLINE).items():
-        found = read(host, output, site.registry.container, untagged)
-        return _sparing(site, found) if found.manifests else found
-    return Garbage(refused="no host is a registry", remedy="give a host the role registry")
+    ((host, output),) = members.run(_dry_run(site, untagged), deadline=DEADLINE).items()
+    found = read(host, output, site.registry.container, untagged)
+    return _sparing(site, found) if found.manifests else found
 
 
 def read(host: str, output: Output, name: str, untagged: bool) -> Garbage:

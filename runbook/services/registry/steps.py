@@ -25,9 +25,9 @@ from runbook.remote.steps import (
     EditedFile,
     File,
     Step,
-    _newer,
-    _watched,
     before_after,
+    newer,
+    watched,
 )
 from runbook.secrets import Secret
 from runbook.services.registry.certificate import Certificate
@@ -227,15 +227,14 @@ class HasRead(Step):
         return (
             "started=\nif command -v docker >/dev/null 2>&1; then\n"
             f"  at=$(timeout 30 docker inspect --type container -f '{{{{.State.StartedAt}}}}' {name} 2>/dev/null) &&\n"
-            '  started=$(date -d "$at" +%s.%N)\nfi\necho "started=$started"\n' + _watched(self.paths)
+            '  started=$(date -d "$at" +%s.%N)\nfi\necho "started=$started"\n' + watched(self.paths)
         )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         present = facts(state)
         if not present["started"]:
             return None  # it is still to be made, and reads them then
-        up = float(present["uptime"]) - float(present["now"])  # since when the host is up, as wall clocks count
-        changed = _newer(self.container, state, float(present["started"]) + up, pending, self.paths)
+        changed = newer(self.container, state, float(present["started"]), pending, self.paths, since_boot=False)
         if not changed:
             return None
         return Change(
