@@ -18,7 +18,7 @@ from runbook.events import emit
 from runbook.remote import steps
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import StepResult
-from runbook.remote.session import ConnectionLost, DeadlinePassed, Session, artifact_size, placing
+from runbook.remote.session import ConnectionLost, DeadlinePassed, Session, ShellBroken, artifact_size, placing
 from runbook.remote.shell import Frame, Piece, Transcript, question, quote
 from runbook.remote.steps import ANYTHING, Change, Step
 from runbook.secrets import redact
@@ -130,6 +130,11 @@ class HostRun:
             if self.finished:  # an upload failed
                 return
             transcript = self._execute(pieces, exclusive=True)
+        except ShellBroken as broken:
+            self._judge(broken.transcript)
+            if not self.finished:
+                raise
+            return
         except (ConnectionLost, DeadlinePassed) as broken:
             self._judge(broken.transcript)
             if self.finished:

@@ -91,6 +91,14 @@ class ConnectionLost(HostUnreachable):
         self.transcript = transcript
 
 
+class ShellBroken(StepFailed):
+    """The host's shell did not run a script as sh must; `transcript` shows how far it had got."""
+
+    def __init__(self, message: str, remedy: str | None, transcript: Transcript) -> None:
+        super().__init__(message, remedy)
+        self.transcript = transcript
+
+
 class DeadlinePassed(HostTimeout):
     """The deadline passed while a script ran; `transcript` shows how far it had got."""
 
@@ -480,8 +488,10 @@ class Session:
 
         `deadline` is a value of time.monotonic(); `environment` is sh text put before the pieces; an `exclusive`
         script waits until no other of that kind is at work on the host. Raises DeadlinePassed, ConnectionLost when the
-        connection breaks, BecomeFailed when sudo refuses, StepFailed when the script could not be run at all.
+        connection breaks, BecomeFailed when sudo refuses, ShellBroken when the host's shell does not run the script
+        as sh must. What is returned has a frame with a status for each piece that ran.
         """
+        pieces = list(pieces)
         marker = new_marker()
         if exclusive:
             wait = max(1, int(_left(deadline)) - 2)
@@ -491,15 +501,13 @@ class Session:
         with self._turn, self._limited(deadline, reader):
             status = self._converse(self._channel(deadline), script, reader)
         transcript = reader.close()
-        if not transcript.done:
+        if not transcript.done or transcript.broken or transcript.lacking(pieces):
             raise self._broken_off(status, transcript)
         return transcript
 
     def _broken_off(self, status: int, transcript: Transcript) -> RunbookError:
-        """Why a script ended before its end."""
+        """Why a script that ended with `status` did not run as it was sent."""
         noise = redact(transcript.noise.strip())
-        if transcript.frames:
-            return self._lost(f"the script's shell ended with status {status} {noise}".rstrip(), transcript)
         if transcript.pid is None and status == _BECOME_FAILED:
             return BecomeFailed(
                 f"{self.name}: sudo refused {self.login.user}: {noise}",
@@ -510,7 +518,21 @@ class Session:
                 f"{self.name}: another script of the runbook is still at work there: {noise}",
                 "wait until it has ended, or look on the host what keeps it (ps -ef --forest), then run again",
             )
-        return StepFailed(f"{self.name}: no script can be run there (status {status}): {noise}")
+        if transcript.frames and status > 128 and not transcript.broken:
+            return self._lost(f"the script's shell was ended by signal {status & 127}", transcript)
+        shell = f"bash {transcript.shell}" if transcript.shell else "not bash, or it did not start"
+        where = f"after {_ended(transcript)}"
+        if open_frames := [(key, frame) for key, frame in transcript.frames.items() if frame.status is None]:
+            key, frame = open_frames[0]
+            where += f", in '{key}'"
+            noise = "\n".join(filter(None, (redact((frame.out + frame.err).strip()), noise)))
+        what = f"the frame {transcript.broken} is out of turn" if transcript.broken else f"exit status {status}"
+        return ShellBroken(
+            f"{self.name}: the host's shell did something unexpected {where}: {what}; its output: {noise or 'none'}",
+            f"/bin/sh there is {shell}: see that it is a POSIX shell (`/bin/sh --version`, `ls -l /bin/sh`), and that "
+            f"nothing ended it (ulimit, out of memory: dmesg)",
+            transcript,
+        )
 
     def _lost(self, reason: str, transcript: Transcript) -> ConnectionLost:
         return ConnectionLost(
@@ -582,7 +604,7 @@ class Session:
             self._drain(channel, reader)
             if not channel.exit_status_ready() or (status := channel.recv_exit_status()) == -1:
                 raise EOFError("it ended without an exit status")
-            return status
+            return status & 0xFF
 
     def _drain(self, channel: paramiko.Channel, reader: Reader) -> None:
         poll = select.poll()
@@ -701,7 +723,7 @@ class Session:
 
 def _ended(transcript: Transcript) -> str:
     count = sum(frame.status is not None for frame in transcript.frames.values())
-    return f"{count} of its script's parts" if transcript.pid else "none of its script's parts"
+    return f"{count} completed steps" if transcript.pid else "no completed step"
 
 
 def _left(deadline: float) -> float:

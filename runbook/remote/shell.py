@@ -1,5 +1,8 @@
 """POSIX sh text: quoting, and the framing that carries many pieces in one execution.
 
+The document's platform is CentOS 7, whose /bin/sh is bash 4.2. It reads `case` inside `$( )` only where each pattern
+has both its parentheses, `(pattern)`, and drops null strings on the right side of an expansion such as `${x:+'' y}`.
+
 A script holds numbered pieces. Each prints a begin line and an end line with its exit status on both output streams,
 marked with a random word, so that neither a login profile's chatter nor a piece's own output can be taken for a
 frame, and so that a lost connection still shows how far the script got. The whole script is one function, called at
@@ -25,12 +28,15 @@ umask 022
 _out=; _newline='
 '
 _mark() {{
-  printf '%s\\n{marker} %s\\n' "$_out" "$1" ${{2:+'' "$2"}}
+  if [ $# -eq 2 ]
+  then printf '%s\\n{marker} %s\\n\\n{marker} %s\\n' "$_out" "$1" "$2"
+  else printf '%s\\n{marker} %s\\n' "$_out" "$1"
+  fi
   printf '\\n{marker} %s\\n' "$@" >&2
   _out=
 }}
+_mark "shell $$ ${{BASH_VERSION-}}"
 _main() {{
-_mark "pid $$"
 {prologue}
 """
 _AT_ONCE = """\
@@ -39,10 +45,12 @@ _AT_ONCE = """\
 ) </dev/null 9>&-
 _status=$?
 """
+# The text stands outside `$( )`, whose parser is the weakest part of old shells.
 _AT_ITS_END = """\
-_out=$( {{ :
+_piece() {{ :
 {text}
-}} </dev/null 9>&- )
+}}
+_out=$( _piece </dev/null 9>&- )
 _status=$?
 _out=${{_out:+$_out$_newline}}
 """
@@ -80,8 +88,8 @@ def question(script: str) -> str:
 
 _LEAVE_STOPPED = """\
 case $(systemctl is-active docker.socket docker.service 2>/dev/null | tr '\\n' ' ') in
-  'active active '|'active activating '|'active reloading ') ;;
-  'active '*) export DOCKER_HOST=unix:///run/docker-is-stopped;;
+  ('active active '|'active activating '|'active reloading ') ;;
+  ('active '*) export DOCKER_HOST=unix:///run/docker-is-stopped;;
 esac
 """
 
@@ -113,14 +121,28 @@ class Frame:
 class Transcript:
     """The frames of one execution, in order of their begin lines, and whether the script reached its end.
 
-    `pid` is the shell's process id on the host, known as soon as the script started; `noise` is what belongs to no
-    piece: a login profile's chatter, and what the shell itself complains of.
+    `pid` is the shell's process id on the host, known as soon as the script started, and `shell` its version where
+    it is bash; `noise` is what belongs to no piece: a login profile's chatter, and what the shell itself complains
+    of. `broken` is the first line of the framing that came out of turn, if any.
     """
 
     frames: dict[str, Frame] = field(default_factory=dict)
     done: bool = False
     pid: int | None = None
     noise: str = ""
+    shell: str = ""
+    broken: str = ""
+
+    def lacking(self, pieces: Iterable[Piece]) -> list[str]:
+        """The keys of the `pieces` that should have ended by now and did not, as the framing has it."""
+        lacking = []
+        for piece in pieces:
+            frame = self.frames.get(piece.key)
+            if frame is None or frame.status is None:
+                lacking.append(piece.key)
+            elif piece.must_succeed and frame.status:
+                break
+        return lacking
 
 
 def compose(pieces: Iterable[Piece], marker: str, prologue: str = "") -> str:
@@ -160,6 +182,8 @@ class Reader:
         self._frames: dict[str, Frame] = {}
         self._done: set[str] = set()
         self._pid: int | None = None
+        self._shell = ""
+        self._broken = ""
 
     @property
     def done(self) -> bool:
@@ -181,28 +205,33 @@ class Reader:
         for key, frame in self._frames.items():
             frame.out, frame.err = ("".join(self._kept.get((stream, key), ())) for stream in ("out", "err"))
         noise = "".join(line for stream in ("out", "err") for line in self._kept.get((stream, None), ()))
-        return Transcript(self._frames, self.done, self._pid, noise)
+        return Transcript(self._frames, self.done, self._pid, noise, self._shell, self._broken)
 
     def _line(self, stream: str, line: str) -> None:
         words = line.split(" ")
         if words[0] != self._marker or len(words) < 2:
             self._keep(stream, line + "\n")
             return
+        current = self._current[stream]
         match words[1:]:
-            case ["pid", pid]:
-                self._pid = int(pid)
-            case ["begin", key]:
+            case ["shell", pid, version] if pid.isdecimal() and current is None:
+                self._pid, self._shell = int(pid), version
+            case ["begin", key] if current is None and (stream, key) not in self._kept:
                 self._frames.setdefault(key, Frame())
+                self._kept[stream, key] = []
                 self._current[stream] = key
-            case ["end", key, status]:
+            case ["end", key, status] if status.isdecimal() and current == key:
                 # The newline before the mark is the framing's own.
-                kept = self._kept[stream, key]
-                kept[-1] = kept[-1].removesuffix("\n")
+                if kept := self._kept[stream, key]:
+                    kept[-1] = kept[-1].removesuffix("\n")
                 self._current[stream] = None
                 if stream == "out":
                     self._frames[key].status = int(status)
-            case ["done"]:
+            case ["done"] if current is None:
                 self._done.add(stream)
+            case _:
+                self._broken = self._broken or f"'{' '.join(words[1:])}' on std{stream}"
+                return
         if self._on_mark and stream == "out" and words[1] in ("begin", "end"):
             self._on_mark(words[1], words[2])
 

@@ -19,6 +19,8 @@ MY_GROUP = grp.getgrgid(os.getgid()).gr_name
 
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"]}
 """What /bin/sh is on Debian, and what it is on CentOS."""
+if "RUNBOOK_OLD_BASH" in os.environ:  # a bash 4.2, which is CentOS 7's /bin/sh and which no package brings
+    SHELLS["old bash"] = [os.environ["RUNBOOK_OLD_BASH"], "--posix"]
 PRESENT = [name for name, words in SHELLS.items() if shutil.which(words[0])]
 
 

@@ -165,7 +165,10 @@ PIECES = st.lists(st.tuples(LINES, LINES, st.integers(0, 255)), max_size=4)
 def test_any_chunking_gives_the_same_transcript(
     pieces: list[tuple[str, str, int]], noise: str, data: st.DataObject
 ) -> None:
-    streams = {"out": f"{noise}\n{MARKER} pid 42\n", "err": f"{noise}\n{MARKER} pid 42\n"}
+    streams = {
+        "out": f"{noise}\n{MARKER} shell 42 4.2.46(2)-release\n",
+        "err": f"{noise}\n{MARKER} shell 42 4.2.46(2)-release\n",
+    }
     for key, (out, err, status) in enumerate(pieces):
         for stream, text in (("out", out), ("err", err)):
             streams[stream] += f"\n{MARKER} begin {key}\n{text}\n{MARKER} end {key} {status}\n"
@@ -181,7 +184,7 @@ def test_any_chunking_gives_the_same_transcript(
 def test_a_broken_off_transcript_shows_how_far_the_script_got() -> None:
     reader = Reader(MARKER)
     reader.feed("err", f"\n{MARKER} begin a\n\n{MARKER} end a 0\n\n{MARKER} begin b\n")
-    reader.feed("out", f"\n{MARKER} pid 7\n\n{MARKER} begin a\nx\n{MARKER} end a 0\n\n{MARKER} begin b\nhalf a li")
+    reader.feed("out", f"\n{MARKER} shell 7 \n\n{MARKER} begin a\nx\n{MARKER} end a 0\n\n{MARKER} begin b\nhalf a li")
     transcript = reader.close()
     assert transcript.frames == {"a": Frame("x", "", 0), "b": Frame("half a li", "", None)}
     assert (transcript.done, transcript.pid, transcript.noise) == (False, 7, "")
@@ -193,6 +196,32 @@ def test_a_piece_has_ended_only_once_its_output_is_there() -> None:
     reader.feed("out", f"\n{MARKER} begin a\nhalf of ")
     assert not reader.done
     assert reader.close().frames == {"a": Frame("half of ", "", None)}
+
+
+OUT_OF_TURN = [
+    ["end a 0"],  # what bash 4.2 made of a marker whose null string it had dropped
+    ["begin a", "begin b"],
+    ["begin a", "end b 0"],
+    ["begin a", "end a "],
+    ["begin a", "done"],
+    ["begin a", "end a 0", "begin a"],
+    ["begin"],
+]
+
+
+@pytest.mark.parametrize("marks", OUT_OF_TURN)
+@pytest.mark.parametrize("stream", ["out", "err"])
+def test_a_mark_out_of_turn_breaks_the_transcript(marks: list[str], stream: str) -> None:
+    reader = Reader(MARKER)
+    reader.feed(stream, "".join(f"\n{MARKER} {mark}\n" for mark in marks))
+    assert reader.close().broken == f"'{marks[-1]}' on std{stream}"
+
+
+def test_the_pieces_that_should_have_ended_are_known() -> None:
+    pieces = [Piece("a", "", must_succeed=True), Piece("b", "")]
+    assert Transcript({"a": Frame(status=0)}).lacking(pieces) == ["b"]
+    assert Transcript({"a": Frame(status=1)}).lacking(pieces) == []
+    assert Transcript({"a": Frame(status=0), "b": Frame()}).lacking(pieces) == ["b"]
 
 
 def test_marks_are_told_as_they_arrive() -> None:
