@@ -18,6 +18,7 @@ import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, Problem, StepFailed
+from runbook.remote.containers import PUBLISHED, Published, published, way_out
 from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
@@ -221,6 +222,8 @@ def question(site: Site, host: HostParameters) -> str:
     if "docker" in host.roles:
         packages = " ".join(map(quote, dict.fromkeys((site.docker.package, *DOCKER_PACKAGES))))
         asked += _DOCKER_QUESTION.format(packages=packages, root=DOCKER_ROOT)
+    if _containers(site, host):
+        asked += f"if command -v docker >/dev/null 2>&1; then\n{PUBLISHED}fi\n"
     return timed(asked + LISTENERS)
 
 
@@ -499,20 +502,56 @@ HOLDERS = {
 """What the command line of the process holds that should have a port, by the port's section in the parameters."""
 
 
+def _containers(site: Site, host: HostParameters) -> dict[int, tuple[str, str, str]]:
+    """By its port, the name and the image of each container that chapters 7 and 8 run on a host, and the section."""
+    wanted = {
+        "registry": (site.registry.port, site.registry.container, site.registry.image, "7.3"),
+        "registry_web": (site.registry_web.port, site.registry_web.container, site.registry_web.image, "8.2"),
+    }
+    return {
+        port: (name, site.images[image].tag if image in site.images else image, section)
+        for role, (port, name, image, section) in wanted.items()
+        if role in host.roles
+    }
+
+
 def _ports(site: Site, seen: Seen) -> Found:
     wanted, held = site.listening(seen.host), listeners(seen.output.stdout)
     if held is None:
         return State.WARNING, "not known", "the host cannot tell who holds which port", "install iproute (ss)"
-    taken, own = [], 0
+    containers, running = _containers(site, seen.host), published(seen.output.stdout)
+    taken, remedies, foreseen, own = [], [], [], 0
     for field, port in wanted.items():
         holders = [listener for listener in held if listener.port == port]
         strangers = [one for one in holders if HOLDERS[field.rpartition(".")[0]] not in one.command]
-        own += bool(holders and not strangers)
         taken += [f"port {port} ({field}) is held by {one}" for one in strangers]
+        remedies += ["stop what holds it, or choose another port in the parameters"] * bool(strangers)
+        other = next((one for one in running if port in one.ports), None)
+        if other is None or port not in containers or strangers:
+            own += bool(holders and not strangers)
+        elif other.name == containers[port][0]:
+            own += 1
+        elif other.is_task or not other.same_image(containers[port][1]):
+            taken.append(f"port {port} ({field}) is held by {other}")
+            remedies.append(way_out(other))
+        else:
+            foreseen.append(_foreseen(port, other, *containers[port]))
+    free = f"{len(wanted) - own - len(taken) - len(foreseen)} free" + (
+        f", {own} in use by their service" if own else ""
+    )
     if taken:
-        found = f"{len(taken)} taken"
-        return State.PROBLEM, found, "; ".join(taken), "stop what holds it, or choose another port in the parameters"
-    return _ok(f"{len(wanted) - own} free" + (f", {own} in use by their service" if own else ""))
+        return State.PROBLEM, f"{len(taken)} taken", "; ".join(taken), "; ".join(dict.fromkeys(remedies))
+    free = f"{len(wanted) - own - len(foreseen)} free" + (f", {own} in use by their service" if own else "")
+    if foreseen:
+        remedy = "none is needed: look at the plan of that section first"
+        return State.WARNING, f"{free}, {len(foreseen)} to be taken over", "; ".join(foreseen), remedy
+    return _ok(free)
+
+
+def _foreseen(port: int, other: Published, name: str, image: str, section: str) -> str:
+    return (
+        f"{section} takes over {other} at port {port}: renamed to {name}, and made anew where it differs from {image}"
+    )
 
 
 def _reach(site: Site, seen: Seen) -> Found:

@@ -13,14 +13,27 @@ from typing import Any
 RECORDED = Path(__file__).parent.parent / "payloads" / "docker-20.10.24"
 CONTAINERS: Mapping[str, dict[str, Any]] = json.loads((RECORDED / "containers.json").read_text())
 TAG = "dockerpart/tiny:1"
+IMAGES: Mapping[str, dict[str, Any]] = json.loads((RECORDED / "images.json").read_text())
+"""The `Config` of the images of the containers, by id."""
 IMAGE = CONTAINERS["registry"]["Image"]
 
 
-def state(container: str | Mapping[str, Any] | None, image: str = IMAGE, command: str = '["sleep","600"]') -> str:
-    """What the probe of a container step prints where there is this container (a recorded one by its name)."""
-    inspected = CONTAINERS[container] if isinstance(container, str) else container
-    shown = json.dumps(inspected) if inspected else ""
-    return f"image={f'{image} {command}' if image else ''}\ncontainer={shown}\n"
+def state(
+    container: str | Mapping[str, Any] | None,
+    image: str = IMAGE,
+    holder: str | Mapping[str, Any] | None = None,
+    more: str = "",
+) -> str:
+    """What the probe of a container step prints where there is this container (a recorded one by its name), and
+    `holder` has its port."""
+    text = f"image={image and f'{image} {json.dumps(IMAGES[IMAGE])}'}\nlog_driver=json-file\nruntime=runc\ndaemon=\n"
+    for key, one in (("container", container), ("holder", holder)):
+        inspected = CONTAINERS[one] if isinstance(one, str) else one
+        if inspected:
+            text += f"{key}={json.dumps(inspected)}\n"
+            if inspected["Image"] != image:
+                text += f"own={inspected['Image']} {json.dumps(IMAGES.get(inspected['Image']))}\n"
+    return text + more
 
 
 def archive(file: Path, *tags: str, config: bytes = b'{"os": "linux"}') -> tuple[str, str]:

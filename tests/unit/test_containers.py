@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,13 @@ from local_host import PRESENT, SHELLS, LocalHost
 
 from runbook.errors import StepFailed
 from runbook.remote import containers, steps
-from runbook.remote.containers import Container, Image, archived
+from runbook.remote.containers import Container, Image, archived, published, repository
 from runbook.remote.shell import Piece
 from runbook.remote.steps import Change
 from runbook.secrets import Secret
 
 ABSENT = "silent=it is not installed\n"
+ENVIRONMENT = {"REGISTRY_HTTP_SECRET": Secret("recorded-secret"), "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
 
 
 def registry(**other: Any) -> Container:
@@ -26,10 +31,7 @@ def registry(**other: Any) -> Container:
         "name": "registry",
         "image": TAG,
         "ports": {8600: 5000},
-        "environment": {
-            "REGISTRY_HTTP_SECRET": Secret("recorded-secret"),
-            "REGISTRY_STORAGE_DELETE_ENABLED": "true",
-        },
+        "environment": ENVIRONMENT,
         "volumes": {"/opt/registry": "/var/lib/registry"},
         "gate": containers.RECREATE,
     }
@@ -131,12 +133,12 @@ def test_the_recorded_container_is_as_it_is_wanted() -> None:
     [
         ({"ports": {8700: 5000}}, "-port 8700: -\n+port 8700: 5000/tcp\n-port 8600: 5000/tcp\n+port 8600: -\n"),
         (
-            {"environment": {"REGISTRY_STORAGE_DELETE_ENABLED": "false"}},
+            {"environment": ENVIRONMENT | {"REGISTRY_STORAGE_DELETE_ENABLED": "false"}},
             "-env REGISTRY_STORAGE_DELETE_ENABLED: true\n+env REGISTRY_STORAGE_DELETE_ENABLED: false\n",
         ),
-        ({"environment": {"NEW": "1"}}, "-env NEW: -\n+env NEW: 1\n"),
+        ({"environment": ENVIRONMENT | {"NEW": "1"}}, "-env NEW: -\n+env NEW: 1\n"),
         (
-            {"environment": {"REGISTRY_HTTP_SECRET": Secret("another-one")}},
+            {"environment": ENVIRONMENT | {"REGISTRY_HTTP_SECRET": Secret("another-one")}},
             "-env REGISTRY_HTTP_SECRET: (another secret)\n+env REGISTRY_HTTP_SECRET: (secret)\n",
         ),
         (
@@ -203,6 +205,260 @@ def test_a_container_that_does_not_run_steadily_is_started(
     assert change.diff.endswith(f"-state: {status}\n+state: running\n")
 
 
+def _diff(container: str | dict[str, Any], more: str = "") -> dict[str, str]:
+    """What a container has of which nothing is asked for, by field; the recorded one runs `sleep 600`."""
+    name = container if isinstance(container, str) else "paused"
+    command = ("sh", "-c", "x=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; while :; do x=$x$x; done") if name == "oom" else ()
+    change = Container(name, TAG, restart="no", command=command).plan(state(container, more=more))
+    lines = (change.diff if change else "").splitlines()
+    return {key: value for key, _, value in (line[1:].partition(": ") for line in lines if line[0] == "-")}
+
+
+@pytest.mark.parametrize(
+    ("container", "fields"),
+    [
+        ("oom", {"memory": "8 MiB"}),
+        (
+            "limited",
+            {
+                "memory": "64 MiB",
+                "memory-reservation": "32 MiB",
+                "cpus": "0.5",
+                "cpu-shares": "512",
+                "cpuset-cpus": "0",
+                "pids-limit": "100",
+                "ulimit": "nofile=1024:2048",
+                "shm-size": "128 MiB",
+                "cap-add": "NET_ADMIN",
+                "cap-drop": "MKNOD",
+                "security-opt": "seccomp=unconfined",
+                "security-opt systempaths": "unconfined",
+                "device": "/dev/null:/dev/nothing:rwm",
+                "group-add": "10",
+                "read-only": "yes",
+                "tmpfs": "/run",
+                "sysctl": "net.core.somaxconn=1024",
+                "init": "yes",
+                "oom-kill-disable": "yes",
+                "oom-score-adj": "-500",
+                "stop-signal": "SIGINT",
+                "stop-timeout": "3",
+            },
+        ),
+        (
+            "shared",
+            {
+                "pid": "host",
+                "ipc": "host",
+                "uts": "host",
+                "userns": "host",
+                "network": "host",
+                "security-opt": "label=disable",
+                "cgroup-parent": "/other",
+                "log-driver": "syslog",
+                "log-opt tag": "(not shown)",
+            },
+        ),
+        (
+            "dressed",
+            {
+                "hostname": "other",
+                "domainname": "example.org",
+                "user": "65534",
+                "workdir": "/srv",
+                "entrypoint": "/bin/echo",
+                "command": "hello",
+                "label owner": "hand",
+                "tty": "yes",
+                "interactive": "yes",
+                "env EXTRA": "(not shown)",
+                "env FLAVOUR": "(not shown)",
+                "dns": "198.51.100.1",
+                "dns-search": "example.org",
+                "dns-option": "ndots:2",
+                "add-host": "registry:198.51.100.1",
+                "link": "/registry:/dressed/reg",
+                "expose 7000/tcp": "yes",
+                "publish-all": "yes",
+                "volumes-from": "registry",
+                "mac-address": "02:42:ac:11:00:99",
+                "healthcheck": '{"Test": ["CMD-SHELL", "true"]}',
+                "volume named": "/named",
+                "volume /opt/registry": "/var/lib/registry",
+                "volume 642d45ebfab5a0fbf226474a7c2fc8eaf634e590004068b977428788d4f544f6": "/data",
+            },
+        ),
+        ("privileged", {"privileged": "yes", "security-opt": "label=disable"}),
+        ("networked", {"network other": "connected"}),
+        ("removed", {"rm": "yes"}),
+    ],
+)
+def test_what_nobody_asked_for_is_a_difference_by_its_option(container: str, fields: dict[str, str]) -> None:
+    assert _diff(container) == fields
+
+
+def _of_1_11(inspected: dict[str, Any]) -> dict[str, Any]:
+    """The same container as Docker 1.11 shows one: Engine API v1.23, 'Inspect a container', and HostConfig of
+    docker/engine-api 0.3, whose clients name the default StopSignal."""
+    dialect = json.loads(json.dumps(inspected))
+    host, config = dialect["HostConfig"], dialect["Config"]
+    for later in (
+        *("CgroupnsMode", "Runtime", "NanoCpus", "MaskedPaths", "ReadonlyPaths", "DeviceRequests"),
+        *("DeviceCgroupRules", "KernelMemoryTCP", "CpuRealtimePeriod", "CpuRealtimeRuntime"),
+    ):
+        del host[later]
+    host |= {"IpcMode": "", "MemorySwappiness": -1, "PidsLimit": 0, "VolumesFrom": [], "StorageOpt": None, "Dns": []}
+    host |= {"CapAdd": None, "SandboxSize": 0, "BlkioIOps": 0, "BlkioBps": 0, "DiskQuota": 0, "Devices": []}
+    config |= {"StopSignal": "SIGTERM", "Volumes": None, "OnBuild": None, "Entrypoint": None}
+    for mount in dialect["Mounts"]:
+        mount.pop("Type", None)
+    return dialect
+
+
+def _of_later(inspected: dict[str, Any]) -> dict[str, Any]:
+    """The same container as Docker 20.10 to 27 show one on cgroup v2, or that an older one made."""
+    dialect = json.loads(json.dumps(inspected))
+    dialect["HostConfig"] |= {"CgroupnsMode": "private", "OomKillDisable": None, "MaskedPaths": None}
+    dialect["HostConfig"] |= {"IpcMode": "shareable", "ReadonlyPaths": None, "ConsoleSize": [24, 80], "Annotations": {}}
+    del dialect["HostConfig"]["KernelMemory"]
+    return dialect
+
+
+@pytest.mark.parametrize("dialect", [_of_1_11, _of_later], ids=["1.11", "later"])
+def test_the_defaults_of_other_versions_are_no_difference(dialect: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    assert registry().plan(state(dialect(CONTAINERS["registry"]))) is None
+    assert set(_diff(dialect(CONTAINERS["paused"]))) == {"state"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("MemorySwappiness", 0, {"memory-swappiness": "0"}),  # unset is -1 or null
+        ("Runtime", "other", {"runtime": "other"}),
+        ("LogConfig", {"Type": "journald", "Config": {}}, {"log-driver": "journald"}),
+        ("OptionOfTomorrow", ["x"], {"option-of-tomorrow": "x"}),
+        ("DeviceRequests", [{"Count": -1}], {"device-requests": '[{"Count": -1}]'}),
+    ],
+)
+def test_a_field_that_is_not_as_docker_leaves_it_is_named(field: str, value: Any, told: dict[str, str]) -> None:
+    inspected = CONTAINERS["paused"] | {"HostConfig": CONTAINERS["paused"]["HostConfig"] | {field: value}}
+    assert _diff(inspected) == told
+
+
+def test_what_the_daemon_gives_to_every_container_is_no_difference() -> None:
+    log = {"Type": "journald", "Config": {"max-size": "10m"}}
+    inspected = CONTAINERS["paused"] | {"HostConfig": CONTAINERS["paused"]["HostConfig"] | {"LogConfig": log}}
+    settings = base64.b64encode(b'{"log-driver": "journald", "log-opts": {"max-size": "10m"}}').decode()
+    assert _diff(inspected, more=f"log_driver=journald\ndaemon={settings}\n").keys() == {"state"}
+    assert _diff(inspected, more="log_driver=journald\n").keys() == {"log-opt max-size"}
+
+
+def test_variables_that_the_client_adds_for_its_proxy_are_no_difference() -> None:
+    config = CONTAINERS["paused"]["Config"]
+    inspected = CONTAINERS["paused"] | {"Config": config | {"Env": [*config["Env"], "https_proxy=http://proxy:3128"]}}
+    assert _diff(inspected).keys() == {"env https_proxy"}
+    assert _diff(inspected, more="proxies=yes\n").keys() == {"state"}
+
+
+def test_a_variable_of_the_image_that_was_taken_away_is_a_difference() -> None:
+    config = CONTAINERS["paused"]["Config"]
+    inspected = CONTAINERS["paused"] | {"Config": config | {"Env": ["PATH=/usr/bin:/bin"]}}
+    assert _diff(inspected) == {"env FLAVOUR": "-"}
+
+
+# a wanted port that another container, or a process, has
+
+
+def page(**other: Any) -> Container:
+    """The page as 8.2 wants it where the recorded container `page` runs, which was started without a name."""
+    environment = {"REGISTRY_HOST": "10.142.233.154", "REGISTRY_PORT": "8600"}
+    wanted: dict[str, Any] = {"name": "registry-web", "image": TAG, "ports": {8601: 8080}, "environment": environment}
+    return Container(**(wanted | {"gate": containers.RECREATE} | other))
+
+
+def test_a_container_of_the_same_image_that_has_the_port_is_taken_over() -> None:
+    change = changed(page(), state(None, holder="page"))
+    assert change.summary == "take over flamboyant_cori, which publishes port 8601, set the restart policy"
+    assert (change.actions, change.gate) == (("rename", "update"), None)
+    assert change.diff == "-name: flamboyant_cori\n+name: registry-web\n-restart: no\n+restart: always\n"
+    assert change.observed == CONTAINERS["page"]["Id"]
+
+
+def test_one_that_differs_is_replaced_behind_the_gate_under_its_own_name() -> None:
+    change = changed(page(environment={"REGISTRY_HOST": "other", "REGISTRY_PORT": "8600"}), state(None, holder="page"))
+    assert change.summary == "replace flamboyant_cori, which publishes port 8601"
+    assert (change.actions, change.gate) == (("replace",), containers.RECREATE)
+    assert "-name: flamboyant_cori\n+name: registry-web\n" in change.diff
+    assert "-env REGISTRY_HOST: 10.142.233.154\n+env REGISTRY_HOST: other\n" in change.diff
+    assert change.consequence.startswith("flamboyant_cori is stopped and made anew")
+
+
+@pytest.mark.parametrize("image", ["dockerpart/tiny", "dockerpart/tiny:0.9", "dockerpart/tiny@sha256:abc", "other"])
+def test_another_version_of_the_image_is_replaced_and_the_same_one_known_by_its_id(image: str) -> None:
+    holder = CONTAINERS["page"] | {"Config": CONTAINERS["page"]["Config"] | {"Image": image}}
+    assert changed(page(), state(None, holder=holder)).actions == ("replace",)
+
+
+def test_a_container_that_never_ran_makes_room_for_the_one_that_has_its_port() -> None:
+    """What `docker run --name registry-web -p …` leaves behind where the port is taken."""
+    left = CONTAINERS["port"] | {"Name": "/registry-web"}
+    change = changed(page(), state(left, holder="page"))
+    assert change.actions == ("clear", "rename", "update")
+    ran = left | {"State": CONTAINERS["exited"]["State"]}
+    with pytest.raises(StepFailed, match=r"flamboyant_cori .* while the container registry-web exists") as refusal:
+        page().plan(state(ran, holder="page"))
+    assert "docker rm registry-web" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "why", "remedy"),
+    [
+        ("/web", "nginx:1.9", "the container web (nginx:1.9), which is not of the image", "docker stop web"),
+        ("/mesos-4c5-S1.fdaf", TAG, f"the container mesos-4c5-S1.fdaf ({TAG}), a task of Mesos", "3.3"),
+    ],
+)
+def test_a_container_that_is_not_to_be_taken_over_is_named(name: str, image: str, why: str, remedy: str) -> None:
+    holder = CONTAINERS["page"] | {"Name": name, "Image": "sha256:other"}
+    holder |= {"Config": CONTAINERS["page"]["Config"] | {"Image": image}}
+    with pytest.raises(StepFailed, match=re.escape(f"port 8601 is held by {why}")) as refusal:
+        page().plan(state(None, holder=holder))
+    assert remedy in str(refusal.value)
+
+
+def test_a_process_that_has_the_port_is_named() -> None:
+    with pytest.raises(StepFailed, match=r"port 8601 is held by pid 77 \(nginx: master\)") as refusal:
+        page().plan(state(None, more="listen=8601 77 nginx: master\nlisten=22 1 sshd\n"))
+    assert "stop what holds it" in str(refusal.value)
+    with pytest.raises(StepFailed, match="port 8601"):  # it could not be started either
+        page().plan(state(CONTAINERS["exited"] | {"Name": "/registry-web"}, more="listen=8601 77 nginx\n"))
+
+
+def test_containers_that_publish_ports_are_read_as_they_are_told() -> None:
+    told = (
+        "published=02755d /flamboyant_cori dockerpart/tiny:1 8601/8080/tcp 8601/8080/tcp \n"
+        "published=507ee0 /registry dockerpart/tiny:1 8600/5000/udp /6000/tcp 32768/6000/tcp \n"
+        "published=c136ed /paused dockerpart/tiny:1 \n"
+    )
+    assert [(one.name, set(one.ports)) for one in published(told)] == [
+        ("flamboyant_cori", {8601}),
+        ("registry", {32768}),
+        ("paused", set()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ("registry:2.3.0", "registry"),
+        ("docker.io/library/registry", "registry"),
+        ("10.142.233.154:8600/registry:2.3.0", "10.142.233.154:8600/registry"),
+        ("hyper/docker-registry-web@sha256:abc", "hyper/docker-registry-web"),
+    ],
+)
+def test_an_image_is_known_without_its_version(tag: str, name: str) -> None:
+    assert repository(tag) == name
+
+
 def test_an_absent_container_is_created() -> None:
     change = changed(registry(), state(None))
     assert (change.summary, change.actions, change.gate) == ("create and start", ("create",), None)
@@ -245,7 +501,9 @@ DOUBLE = """\
 echo "$*" >> {log}
 case "$1 $2" in
   "version "*|"load "*|"stop "*|"rename "*|"rm "*|"update "*) ;;
-  "run "*) printf '%s\\n' "$REGISTRY_HTTP_SECRET" > {log}.environment; echo started;;
+  "info "*) ;;
+  "ps "*) [ ! -e {log}.ids ] || cat {log}.ids;;
+  "create "*) printf '%s\\n' "$REGISTRY_HTTP_SECRET" > {log}.environment; echo new;;
   "logs "*) echo "flag provided but not defined" >&2;;
   "start "*) [ ! -e {log}.broken ] || exit 1;;
   "inspect --type")
@@ -255,7 +513,9 @@ case "$1 $2" in
       *StartedAt*) cat {log}.state;;
       *State.Running*) echo true;;
       *RestartPolicy*) echo on-failure:5;;
+      *"{{{{.Name}}}}"*) cat {log}.name;;
       *"{{{{.Id}}}}"*) cat {log}.id;;
+      *" $(cat {log}.id)") ;;
       *) exit 1;;
     esac;;
 esac
@@ -273,6 +533,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     (folder / "docker").chmod(0o755)
     (tmp_path / "log.image").write_text(f"{IMAGE} []\n")
     (tmp_path / "log.id").write_text(CONTAINERS["registry"]["Id"] + "\n")
+    (tmp_path / "log.name").write_text("/registry\n")
     (tmp_path / "log.state").write_text("true false 2026-11-25T00:52:47.244093902Z 0\n")
     host = LocalHost(request.param, tmp_path / "state")
     host.environment["PATH"] = f"{folder}:/usr/bin:/bin"
@@ -282,17 +543,17 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 def calls(folder: Path) -> list[str]:
     """The calls of docker other than questions, in order."""
     lines = (folder / "log").read_text().splitlines()
-    return [line for line in lines if not line.startswith(("inspect", "version"))]
+    return [line for line in lines if not line.startswith(("inspect", "version", "info", "ps "))]
 
 
 def test_no_secret_comes_into_a_command_line(host: LocalHost, tmp_path: Path) -> None:
     frame = host.make(registry(), changed(registry(), state(None)))
     assert frame.status == 0, frame
-    (run,) = calls(tmp_path)
-    assert run == (
-        "run -d --name registry --restart always -p 8600:5000 -e REGISTRY_HTTP_SECRET "
-        f"-e REGISTRY_STORAGE_DELETE_ENABLED -v /opt/registry:/var/lib/registry {TAG}"
-    )
+    assert calls(tmp_path) == [
+        "create --name registry --restart always -p 8600:5000 -e REGISTRY_HTTP_SECRET "
+        f"-e REGISTRY_STORAGE_DELETE_ENABLED -v /opt/registry:/var/lib/registry {TAG}",
+        "start new",
+    ]
     assert (tmp_path / "log.environment").read_text() == "recorded-secret\n"
 
 
@@ -308,12 +569,13 @@ def test_a_container_is_replaced_once_the_new_one_stays_up(host: LocalHost, tmp_
     step, old = registry(ports={8700: 5000}), CONTAINERS["registry"]["Id"]
     frame = host.make(step, changed(step, state("registry")))
     assert frame.status == 0, frame
-    assert [call.split(" -d ")[0] for call in calls(tmp_path)] == [
+    assert [call.split(" --name ")[0] for call in calls(tmp_path)] == [
         "rm -f registry.replaced",
         f"stop {old}",
         f"rename {old} registry.replaced",
         f"update --restart no {old}",  # else a restart of Docker starts it again, if this ends here
-        "run",
+        "create",
+        "start new",
         f"rm {old}",
     ]
 
@@ -329,16 +591,54 @@ def test_the_earlier_container_is_back_where_the_new_one_does_not_stay_up(
     assert frame.status == 1
     assert "registry does not stay up. Its last lines:\nflag provided but not defined" in frame.err
     assert frame.err.endswith("the earlier container is back\n")
-    assert [call.split(" -d ")[0] for call in calls(tmp_path)][2:] == [
+    assert [call.split(" --name ")[0] for call in calls(tmp_path)][2:] == [
         f"rename {old} registry.replaced",
         f"update --restart no {old}",
-        "run",
+        "create",
+        "start new",
         "logs --tail 20 registry",
-        "rm -f registry",
+        "rm -f new",
         f"rename {old} registry",
         f"start {old}",
         f"update --restart on-failure:5 {old}",
     ]
+
+
+def test_a_container_that_cannot_be_started_is_removed(host: LocalHost, tmp_path: Path) -> None:
+    (tmp_path / "log.broken").touch()  # as where its port is taken
+    frame = host.make(registry(), changed(registry(), state(None)))
+    assert frame.status == 1
+    assert [call.split(" --name ")[0] for call in calls(tmp_path)] == ["create", "start new", "rm -f new"]
+
+
+def test_a_container_that_is_taken_over_gets_the_name(host: LocalHost, tmp_path: Path) -> None:
+    held = CONTAINERS["page"]["Id"]
+    (tmp_path / "log.id").write_text(f"{held}\n")
+    left = CONTAINERS["port"] | {"Name": "/registry-web"}
+    frame = host.make(page(), changed(page(), state(left, holder="page")))
+    assert frame.status == 0, frame
+    assert calls(tmp_path) == ["rm registry-web", f"rename {held} registry-web", f"update --restart always {held}"]
+
+
+def test_a_container_that_is_replaced_and_does_not_stay_up_has_its_own_name_back(
+    host: LocalHost, tmp_path: Path
+) -> None:
+    held = CONTAINERS["page"]["Id"]
+    (tmp_path / "log.id").write_text(f"{held}\n")
+    (tmp_path / "log.name").write_text("/flamboyant_cori\n")
+    (tmp_path / "log.state").write_text("false false 2026-11-25T00:52:47Z 0\n")
+    step = page(environment={})
+    frame = host.make(step, changed(step, state(None, holder="page")))
+    assert frame.status == 1
+    assert f"rename {held} registry-web.replaced" in calls(tmp_path)
+    assert calls(tmp_path)[-3:-1] == [f"rename {held} flamboyant_cori", f"start {held}"]
+
+
+def test_nothing_is_done_where_what_was_to_be_taken_over_is_gone(host: LocalHost, tmp_path: Path) -> None:
+    frame = host.make(page(), changed(page(), state(None, holder="page")))
+    assert frame.status == 1
+    assert "the container that was to become registry-web is gone" in frame.err
+    assert calls(tmp_path) == []
 
 
 def test_a_container_that_somebody_else_made_anew_is_left_alone(host: LocalHost, tmp_path: Path) -> None:

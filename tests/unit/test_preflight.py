@@ -244,6 +244,37 @@ def test_ports_of_a_host_that_cannot_tell_who_holds_them() -> None:
     assert judged("ports", seen(site(), "listen=unknown ? ")).state is State.WARNING
 
 
+IMAGES = "".join(
+    f"  {name}: {{tag: '{tag}', file: x.tar, sha256: '{0:064}'}}\n"
+    for name, tag in {"registry": "registry:2.3.0", "registry_web": "hyper/docker-registry-web:v0.0.4"}.items()
+)
+PROXIES = ("listen=8600 5 /usr/bin/docker-proxy -host-port 8600", "listen=8400 6 docker-proxy -host-port 8400")
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "state", "told"),
+    [
+        ("hyper/docker-registry-web", "registry-web", State.OK, "2 in use by their service"),
+        ("hyper/docker-registry-web", "lonely_bohr", State.WARNING, "8.2 takes over the container lonely_bohr"),
+        (
+            "nginx:1.9",
+            "lonely_bohr",
+            State.PROBLEM,
+            "(registry_web.port) is held by the container lonely_bohr",
+        ),
+        ("hyper/docker-registry-web", "mesos-4c-S1.f", State.PROBLEM, "is held by the container mesos-4c-S1.f"),
+    ],
+)
+def test_a_container_that_holds_a_port_is_told_by_its_name(image: str, name: str, state: State, told: str) -> None:
+    described = site(more=f"images:\n{IMAGES}")
+    containers = (f"published=1 /{name} {image} 8400/8080/tcp ", "published=2 /registry registry:2.3.0 8600/5000/tcp ")
+    item = judged("ports", seen(described, *PROXIES, *containers), described)
+    assert item.state is state
+    assert told in item.found + item.meaning
+    if state is State.PROBLEM:
+        assert ("docker stop" in item.remedy) == (name == "lonely_bohr")
+
+
 def test_ports_that_this_machine_gets_no_answer_from() -> None:
     item = judged("reach", seen(site(), reached={2181: False, 8150: True}))
     assert (item.state, item.found) == (State.WARNING, "not 2181")

@@ -247,7 +247,8 @@ class Collecting(Registry):
         return self
 
     def run(self, script: str) -> dict[str, Output]:
-        state = f'image=sha256:1 ["/etc/docker/registry/config.yml"]\ncontainer={json.dumps(self.inspected)}\n'
+        image = {"Cmd": ["/etc/docker/registry/config.yml"]}
+        state = f"image=sha256:1 {json.dumps(image)}\ncontainer={json.dumps(self.inspected)}\n"
         return {"node1": Output(state, "", 0)}
 
 

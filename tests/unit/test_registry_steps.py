@@ -56,7 +56,8 @@ def inspected(**environment: str) -> str:
         "State": {"Running": True, "Status": "running", "Restarting": False, "Paused": False},
         "Mounts": [],
     }
-    return f'image={IMAGE} ["/etc/docker/registry/config.yml"]\ncontainer={json.dumps(container)}\n'
+    image = {"Cmd": ["/etc/docker/registry/config.yml"], "Env": ["PATH=/bin"]}
+    return f"image={IMAGE} {json.dumps(image)}\ncontainer={json.dumps(container)}\n"
 
 
 def test_the_document_s_container_is_left_alone() -> None:

@@ -9,9 +9,7 @@ Sources: 'Deploying a registry server' and 'Configuring a registry' of Docker's 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 import bcrypt
 
@@ -62,22 +60,17 @@ def image(site: Site) -> Image:
 
 @dataclass(frozen=True)
 class RegistryContainer(Container):
-    """The registry's container. A variable of TLS, users or read-only mode that is not wanted counts as a difference,
-    too: one that is left over would make another registry of it. `note` tells one step of several from the others.
+    """The registry's container. Variables of TLS, users and read-only mode are no secret; one that is left over would
+    make another registry of it. `note` tells one step of several from the others.
     """
 
     note: str = ""
 
-    OWN: ClassVar = frozenset({*_TLS, *_USERS, READ_ONLY})
+    SHOWN = frozenset({*_TLS, *_USERS, READ_ONLY})
 
     @property
     def label(self) -> str:
         return f"{super().label}{self.note and f' ({self.note})'}"
-
-    def _found(self, inspected: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, str]:
-        found = super()._found(inspected, wanted)
-        variables = dict(one.split("=", 1) for one in inspected["Config"].get("Env") or () if "=" in one)
-        return found | {f"env {key}": variables[key] for key in sorted(self.OWN & variables.keys())}
 
 
 def container(site: Site, *, read_only: bool = False, gate: str | None = RECREATE, note: str = "") -> RegistryContainer:
