@@ -47,7 +47,7 @@ from runbook.services.registry_web.container import (
 )
 from runbook.services.registry_web.diagnose import Page, Place, Reach, reach, registry_question
 from runbook.services.registry_web.page import Listing, compare, read
-from runbook.site import Site
+from runbook.site import ImageParameters, Site
 
 REAL = """<!DOCTYPE html><html><body><nav><a href="/repository/index">Home</a> <a href="/user/index">users</a></nav>
 <dl><dt>Registry</dt><dd>198.51.100.11:8600</dd></dl><table class="table table-bordered">
@@ -415,10 +415,33 @@ def test_nothing_is_at_fault_where_the_page_lists_the_registry() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("published=1 /lonely_bohr lab/registry-web:0.1 8400/8080/tcp \n", "run 8.2, which takes it over"),
+        ("published=1 /web nginx:1.9 8400/8080/tcp \n", "stop it (docker stop web)"),
+    ],
+)
+@pytest.mark.parametrize("container", ['{"Name": "/registry-web", "State": {"Status": "created"}}', ""])
+def test_another_container_that_has_the_port_is_at_fault(container: str, line: str, remedy: str) -> None:
+    seen = Seen.of(HOSTS["node2"], "registry-web", Output(f"{line}container={container}\n", "", 0))
+    tagged = SITE.model_copy(
+        update={"images": {"registry_web": ImageParameters.model_construct(tag="lab/registry-web:0.2")}}
+    )
+    (finding,) = diagnose.diagnose(tagged, good_registry(), [good_page(seen=seen)])
+    assert finding.cause == "page: another container has its port"
+    assert remedy in finding.remedy
+
+
+def test_a_process_that_has_the_port_is_at_fault() -> None:
+    page = good_page(seen=Seen(HOSTS["node2"], "registry-web", "there is no container registry-web"))
+    assert causes(good_registry(), page) == [("node2", "page: a process that is no container has its port")]
+
+
+@pytest.mark.parametrize(
     ("registry", "cause"),
     [
         (
-            {"seen": Seen(HOSTS["node1"], "registry", "there is no container registry")},
+            {"seen": Seen(HOSTS["node1"], "registry", "there is no container registry"), "within": REFUSED},
             "registry: its container is not there",
         ),
         ({"seen": registry_seen(Running=False, Status="exited", ExitCode=2)}, "registry: its container does not run"),
@@ -466,7 +489,7 @@ def test_what_follows_from_a_registry_s_fault_is_not_told_as_another() -> None:
     ("page", "cause"),
     [
         (
-            {"seen": Seen(HOSTS["node2"], "registry-web", "there is no container")},
+            {"seen": Seen(HOSTS["node2"], "registry-web", "there is no container"), "within": REFUSED},
             "page: its container is not there",
         ),
         (

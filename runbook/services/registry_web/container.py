@@ -25,7 +25,15 @@ import pandas as pd
 
 from runbook import secrets
 from runbook.remote.checks import Evidence
-from runbook.remote.containers import ASK_DOCKER, RECREATE, Container, Image
+from runbook.remote.containers import (
+    ASK_DOCKER,
+    PUBLISHED,
+    RECREATE,
+    Container,
+    Image,
+    Published,
+    published,
+)
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.secrets import Secret, redact
@@ -113,7 +121,7 @@ class Seen:
     """One container on its host.
 
     `trouble` says why nothing is known of it, and `remedy` what to do about that; without a remedy, Docker answers, and
-    has no such container. `said` are its last lines.
+    has no such container. `said` are its last lines, `others` the other containers that run on the host.
     """
 
     host: HostParameters
@@ -122,6 +130,7 @@ class Seen:
     inspected: Mapping[str, Any] = field(default_factory=dict, repr=False)
     said: tuple[str, ...] = ()
     remedy: str | None = None
+    others: tuple[Published, ...] = ()
 
     @classmethod
     def of(cls, host: HostParameters, name: str, output: Output) -> Seen:
@@ -133,11 +142,12 @@ class Seen:
         if not output.ok or "silent" in found:
             said = found.get("silent") or output.stderr.strip()
             return cls(host, name, f"Docker does not answer: {said}", remedy="run chapter 5")
+        others = tuple(one for one in published(output.stdout) if one.name != name)
         inspected = json.loads(found["container"] or "{}")
         if inspected.get("Name") != f"/{name}":
-            return cls(host, name, f"there is no container {name}")
+            return cls(host, name, f"there is no container {name}", others=others)
         lines = tuple(redact(line) for line in values(output.stdout, "said"))
-        return cls(host, name, "", inspected, lines)
+        return cls(host, name, "", inspected, lines, others=others)
 
     @property
     def missing(self) -> bool:
@@ -177,6 +187,10 @@ class Seen:
         pairs = self.inspected.get("Config", {}).get("Env") or ()
         return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
+    def holder(self, port: int) -> Published | None:
+        """The other container that publishes this port of the host, if any."""
+        return next((one for one in self.others if port in one.ports), None)
+
     def published(self, inside: int) -> tuple[int, ...]:
         """The host's ports that lead to its port `inside` (TCP)."""
         bound = (self.inspected.get("HostConfig", {}).get("PortBindings") or {}).get(f"{inside}/tcp") or ()
@@ -193,7 +207,7 @@ docker logs --tail {lines} {name} 2>&1 | tr '\\r' ' ' | sed 's/^/said=/'
 
 def question(name: str, lines: int) -> str:
     """The sh text that prints what Docker tells of a container, and its last lines."""
-    return ASK_DOCKER + _QUESTION.format(name=quote(name), lines=lines)
+    return ASK_DOCKER + PUBLISHED + _QUESTION.format(name=quote(name), lines=lines)
 
 
 def look(hosts: Hosts, name: str, lines: int = 20) -> tuple[Seen, ...]:

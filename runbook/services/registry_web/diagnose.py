@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from runbook.errors import EndpointTimeout, EndpointUnreachable, RunbookError
 from runbook.remote.checks import Evidence
+from runbook.remote.containers import way_out
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
 from runbook.secrets import Secret
@@ -173,21 +174,35 @@ def _error(question: Callable[[], None]) -> RunbookError | None:
 
 def diagnose(site: Site, registry: Place, pages: Sequence[Page]) -> Findings:
     """What keeps pages from listing what the registry lists; in the order in which it should be mended."""
-    fault = [*_container("registry", "7.3", registry, site.registry.port, site.registry.container_port)]
+    of_registry, of_page = site.registry, site.registry_web
+    tags = {key: declared.tag for key, declared in site.images.items()}
+    ports = of_registry.port, of_registry.container_port
+    fault = [*_container("registry", "7.3", registry, *ports, tags.get(of_registry.image, ""))]
     fault = fault or [*_registry(registry)]
     found = [*fault]
     for page in pages:
-        own = [*_container("page", "8.2", page, site.registry_web.port, site.registry_web.container_port)]
+        ports = of_page.port, of_page.container_port
+        own = [*_container("page", "8.2", page, *ports, tags.get(of_page.image, ""))]
         own = own or [*_page(page)] or [*_variables(site, page)] or [*_network(site, page, registry)]
         found += own or ([] if fault else [*_list(site, page)])
     return Findings(SUBJECT, tuple(found))
 
 
-def _container(what: str, section: str, place: Place, port: int, inside: int) -> Iterator[Finding]:
+def _container(what: str, section: str, place: Place, port: int, inside: int, tag: str) -> Iterator[Finding]:
     """What is wrong with a container itself, as its host sees it; the first that is."""
     seen = place.seen
     host = seen.host.name
-    if seen.trouble:
+    holder = None if seen.running else seen.holder(port)
+    if holder is not None:
+        taken = not holder.is_task and holder.same_image(tag)
+        remedy = f"run {section}, which takes it over" if taken else f"{way_out(holder)}; then run {section}"
+        evidence = f"port {port} is published by {holder}; {seen.name}: {seen.status}"
+        yield Finding(host, f"{what}: another container has its port", evidence, remedy)
+    elif seen.missing and place.within.answered:
+        evidence = f"{host} gets an answer from its port {port} ({place.within.line}); {seen.name}: {seen.status}"
+        remedy = f"see who listens there (ss -ltnp) and stop it, then run {section}"
+        yield Finding(host, f"{what}: a process that is no container has its port", evidence, remedy)
+    elif seen.trouble:
         cause = "its container is not there" if seen.missing else "nothing is known of its container"
         yield Finding(host, f"{what}: {cause}", seen.trouble, seen.remedy or f"run {section}")
     elif not seen.running:
