@@ -12,6 +12,7 @@ from runbook import preflight
 from runbook.chapter import Chapter
 from runbook.remote.checks import Evidence, check
 from runbook.remote.shell import facts, quote
+from runbook.services import leftovers
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
@@ -116,6 +117,11 @@ class Overview(Chapter):
                 self.versions(host, found)
                 rows.append({"host": host, **found})
             return Table(pd.DataFrame(rows, columns=["host", *SOFTWARE]), "software", states=SOFTWARE)
+
+    def leftovers(self) -> Table:
+        """What a set-up by hand left on the hosts that this runbook does not use, and how it may be removed."""
+        with self.section("0.3 leftovers", "Left over from a set-up by hand"):
+            return leftovers.table(self.site, self.hosts())
 
     def _addresses(self) -> Iterator[tuple[str, str, str, str, str]]:
         outputs = self.hosts().run('hostname; ip -o -4 addr | awk \'{ sub("/.*", "", $4); print $4 }\'')
