@@ -22,6 +22,7 @@ ORDER = (
     *(
         "test_lab",
         "test_core",
+        "test_by_hand",
         "test_zookeeper_nodes",
         "test_lock_nodes",
         "test_mesos",

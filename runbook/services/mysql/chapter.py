@@ -28,7 +28,7 @@ from runbook.services.marathon.deployments import explain
 from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.checks import masters_of
 from runbook.services.mesos.tables import slaves_table
-from runbook.services.mysql import checks, conditions, diagnosis, proof
+from runbook.services.mysql import checks, conditions, diagnosis, drift, proof
 from runbook.services.mysql.app import data_host, mysql_app, preparation
 from runbook.services.mysql.checks import SYSTEM, Client, Placement
 from runbook.services.mysql.client import Account, Catalog, Session, exec_script, read_catalog
@@ -96,12 +96,17 @@ class MySql(Chapter):
                 raise ApplyFailed(message, error.remedy, result=error.result) from error
 
     def runs(self) -> CheckResult:
-        """6.4, check: the task is healthy, on the data's host, in a container with the port that Marathon names."""
+        """6.4, check: the task is healthy, on the data's host, in a container with the port that Marathon names, and
+        with nothing that Marathon did not ask for."""
         with self.section("6.4", "Where it runs"):
 
             def probe() -> Evidence:
-                place = self._place()
-                return checks.placed(self.site, place, DataHost.ask(self.hosts()))
+                place, seen = self._place(), DataHost.ask(self.hosts())
+                placed = checks.placed(self.site, place, seen)
+                if not placed.holds:
+                    return placed
+                container = seen.of_task(place.task).id
+                return drift.judged(self.hosts(), place.host, container, mysql_app(self.site), placed)
 
             return self._check(f"MySQL runs on {self._host.name}", probe)
 
