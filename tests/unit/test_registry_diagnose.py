@@ -151,6 +151,21 @@ def test_a_container_that_does_not_run_is_told_with_its_log_and_who_has_its_port
     assert absent.evidence == "there is no such container"
 
 
+@pytest.mark.parametrize(
+    ("image", "name", "remedy"),
+    [
+        ("registry:2.3.0", "lonely_bohr", "run 7.3, which takes it over"),
+        ("nginx:1.9", "web", "stop it (docker stop web)"),
+        ("registry:2.3.0", "mesos-4c-S1.f", "restart its app in Marathon"),
+    ],
+)
+def test_a_container_that_has_the_port_is_named(image: str, name: str, remedy: str) -> None:
+    told = f"listen=8600 5 docker-proxy\npublished=1 /{name} {image} 8600/5000/tcp \n"
+    _, port = diagnose.container_findings(site(), "node1", Output(told, "", 0))
+    assert port.cause == "another container has the registry's port 8600"
+    assert remedy in port.remedy
+
+
 # images that travel
 
 

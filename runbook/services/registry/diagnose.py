@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook.errors import RunbookError
+from runbook.remote.containers import PUBLISHED, published, way_out
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
 from runbook.services.docker.daemon import SETTINGS
@@ -157,7 +158,7 @@ def diagnose(hosts: Hosts) -> Findings:
     found: list[Finding] = []
     for host, one in trust.of(hosts.having("docker"), address).items():
         found += trust_findings(site, host, one, ca)
-    inspect = LISTENERS + _INSPECT.format(name=quote(site.registry.container))
+    inspect = LISTENERS + PUBLISHED + _INSPECT.format(name=quote(site.registry.container))
     for host, output in hosts.having("registry").run(inspect).items():
         found += container_findings(site, host, output)
         found += _asked(site, host)
@@ -197,6 +198,13 @@ def container_findings(site: Site, host: str, output: Output) -> Iterator[Findin
         shown = state.get("Status", "there is no such container")
         log = "\n".join(values(output.stdout, "log")[-4:])
         yield Finding(host, f"the container {name} does not run", f"{shown}\n{log}".strip(), "run 7.3")
+        holder = next((one for one in published(output.stdout) if port in one.ports), None)
+        if holder is not None:
+            known = {key: declared.tag for key, declared in site.images.items()}
+            taken = not holder.is_task and holder.same_image(known.get(site.registry.image, ""))
+            remedy = "run 7.3, which takes it over" if taken else way_out(holder)
+            yield Finding(host, f"another container has the registry's port {port}", str(holder), remedy)
+            return
         for listener in listeners(output.stdout) or ():
             if listener.port == port:
                 yield Finding(
