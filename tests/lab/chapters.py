@@ -71,7 +71,7 @@ def recording(folder: Path) -> Iterator[None]:
         yield
 
 
-def changed(lab: Lab, folder: Path, **sections: Made) -> Path:
+def changed(lab: Lab, folder: Path, **sections: Any) -> Path:
     """A copy of the lab's parameters in which these values of sections are others."""
     home = lab.site_file.parent
     parameters = yaml.safe_load(lab.site_file.read_text())

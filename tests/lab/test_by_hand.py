@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from asking import Ask
+from chapters import changed
 
 from runbook.lab import Lab, Node
 from runbook.lab.archive import Entry, pack
@@ -31,9 +32,9 @@ EXISTING = "test2"
 
 
 @pytest.fixture(scope="module")
-def by_hand(lab: Lab, ask: Ask) -> Iterator[Site]:
+def by_hand(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The lab's nodes as the document sets three up, its app running; made anew afterwards."""
-    site = Site.load(lab.site_file)
+    site = Site.load(changed(lab, tmp_path_factory.mktemp("site"), name="by-hand"))
     _reset(lab)
     try:
         with ThreadPoolExecutor(len(lab.nodes)) as pool:
@@ -93,6 +94,7 @@ def rollout(site: Site, folder: Path, mode: str) -> tuple[int, str, list[dict[st
     outputs = folder / mode
     command = [str(RUNBOOK), "rollout", str(site.file), "--mode", mode, "--outputs", str(outputs), "--yes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert outputs.exists(), done.stdout + done.stderr
     (record,) = outputs.iterdir()
     journal = [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
     return done.returncode, done.stdout + done.stderr, journal

@@ -17,7 +17,7 @@ import pytest
 from asking import Ask
 from registry_page import LISTED, PAGE, PAGE_PORT, REGISTRY, REGISTRY_PORT, Prepared, prepared
 
-from runbook.errors import CheckFailed, GateRefused
+from runbook.errors import ApplyFailed, CheckFailed, GateRefused
 from runbook.lab import Lab, Node
 from runbook.lab.waiting import until
 from runbook.services.registry_web import RegistryWeb
@@ -195,6 +195,85 @@ def test_an_image_that_reads_other_variables_is_found(chapter: Open, page: str, 
     assert finding.cause == "variables: the image does not read them"
     assert "localhost:5000" in finding.evidence
     assert finding.remedy.startswith("set registry_web.variables: host_port")
+
+
+def wanted(node: Node) -> str:
+    """The options by which the page is as 8.2 wants it."""
+    registry = f"{node.address}:{REGISTRY_PORT}"
+    return f"-e REGISTRY_URL=http://{registry}/v2 -e REGISTRY_NAME={registry} -e REGISTRY_READONLY=true"
+
+
+def test_a_page_without_a_name_is_renamed_and_goes_on(chapter: Open, page: str, ask: Ask, node: Node) -> None:
+    run = f"docker rm -f {PAGE} >/dev/null; docker run -d -p {PAGE_PORT}:8080 {wanted(node)} lab/registry-web:0.1"
+    made = ask(node, run)
+    name = ask(node, f"docker inspect -f '{{{{.Name}}}}' {made}").removeprefix("/")
+    (finding,) = chapter("plan").diagnose()
+    assert (finding.cause, finding.remedy) == ("page: another container has its port", "run 8.2, which takes it over")
+    (planned,) = chapter("plan").run()
+    assert planned.summary == f"take over {name}, which publishes port {PAGE_PORT}, set the restart policy"
+    assert chapter("apply").run().changed  # without an approval: nothing is made anew
+    assert f"{made[:12]} {PAGE}" in containers(ask, node).splitlines()
+    assert [one.status for one in chapter("verify").run()] == ["ok"]
+
+
+def test_what_nobody_asked_for_is_drift_by_its_name(chapter: Open, page: str, ask: Ask, node: Node) -> None:
+    by_hand(ask, node, f"{wanted(node)} --memory 256m --cap-add NET_ADMIN --pid host -e EXTRA=secret --label by=hand")
+    (found,) = chapter("verify").run()
+    for line in ("memory: 256 MiB", "cap-add: NET_ADMIN", "pid: host", "env EXTRA: (not shown)", "label by: hand"):
+        assert f"-{line}\n" in found.diff
+    assert "secret" not in found.diff
+    with pytest.raises(GateRefused, match="recreate-container"):
+        chapter("apply").run()
+    assert chapter("apply", yes=True).run().changed
+    assert [one.status for one in chapter("verify").run()] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("hold", "let_go", "told"),
+    [
+        (
+            f"docker run -d --name page-test-other -p {PAGE_PORT}:80 lab/userland:1 sleep 600",
+            "docker rm -f page-test-other",
+            "is held by the container page-test-other (lab/userland:1), which is not of the image",
+        ),
+        (
+            f"systemd-run --unit=page-test-holder python3 -m http.server {PAGE_PORT}",
+            "systemctl stop page-test-holder",
+            "which belongs to no container that runs",
+        ),
+    ],
+    ids=["container", "process"],
+)
+def test_what_else_has_the_port_is_named_and_nothing_is_left(
+    chapter: Open, page: str, ask: Ask, node: Node, hold: str, let_go: str, told: str
+) -> None:
+    ask(node, f"docker rm -f {PAGE} >/dev/null; {hold}")
+    try:
+        until(lambda: ask(node, f"ss -ltn | grep -c :{PAGE_PORT} || :") != "0", seconds=10)
+        for mode in ("plan", "apply"):
+            with pytest.raises(ApplyFailed) as refusal:
+                chapter(mode, yes=True).run()
+            assert f"port {PAGE_PORT} is held by" in str(refusal.value)
+            assert told in str(refusal.value)
+        assert PAGE not in containers(ask, node).split()
+    finally:
+        ask(node, let_go)
+
+
+def test_a_container_that_docker_cannot_start_is_not_left_behind(
+    chapter: Open, page: str, ask: Ask, node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its port is taken between the look and the start."""
+    ask(node, f"docker rm -f {PAGE}")
+    monkeypatch.setattr("runbook.remote.containers.Container._refuse_strangers", lambda *_: None)
+    ask(node, f"systemd-run --unit=page-test-holder python3 -m http.server {PAGE_PORT}")
+    try:
+        until(lambda: ask(node, f"ss -ltn | grep -c :{PAGE_PORT} || :") != "0", seconds=10)
+        with pytest.raises(ApplyFailed, match="address already in use"):
+            chapter("apply", yes=True).run()
+        assert PAGE not in containers(ask, node).split()
+    finally:
+        ask(node, "systemctl stop page-test-holder")
 
 
 def by_hand(ask: Ask, node: Node, variables: str) -> None:
