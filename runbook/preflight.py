@@ -549,9 +549,7 @@ def _ports(site: Site, seen: Seen) -> Found:
 
 
 def _foreseen(port: int, other: Published, name: str, image: str, section: str) -> str:
-    return (
-        f"{section} takes over {other} at port {port}: renamed to {name}, and made anew where it differs from {image}"
-    )
+    return f"{section} takes over {other} at port {port}: renamed to {name}, and replaced where it differs from {image}"
 
 
 def _reach(site: Site, seen: Seen) -> Found:

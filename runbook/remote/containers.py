@@ -274,12 +274,12 @@ class Container(Step):
     """A container with this image, ports (host port -> container port, TCP), environment, volumes (host folder ->
     folder in it), restart policy and command, running.
 
-    Compared is all that `docker inspect` shows: the image's tag and id, what is named here, and what nobody asked for
+    Compared is all that `docker inspect` shows: the image's tag and id, what is named here, and what is not asked for
     (limits, capabilities, namespaces, variables that are not the image's; see `unasked`). A Secret among the variables
     is compared and set, and never shown; none comes into a command line. `command` empty means the image's own.
 
     A stopped container is started, and another restart policy set in place. Any other difference has it stopped and
-    made anew behind `gate`; where the new one does not stay up, its last lines are told, and the earlier one is started
+    replaced behind `gate`; where the new one does not stay up, its last lines are shown, and the earlier one is started
     again. Where no container of the name runs, and one of the same image under another name publishes a wanted port,
     that one is renamed and compared. Where something else has the port, StepFailed names it. A container that cannot be
     started is removed again.
@@ -352,7 +352,7 @@ class Container(Step):
             if found.get(key) != wanted.get(key)
         }
         asked = Asked(frozenset(self.environment), self.SHOWN)
-        images = {image_id: image} | dict(map(_of_image, _told(state, "own")))
+        images = {image_id: image} | dict(map(_of_image, _lines(state, "own")))
         pairs |= differences(inspected, images.get(inspected["Image"]), asked, _daemon(state))
         where = "" if holder is None else f" {name}, which publishes {self._at()}"
         clearing = ("clear",) if clears else ()
@@ -377,8 +377,8 @@ class Container(Step):
             pairs["state"] = (status.get("Status") or "not running", "running")
         if not actions:
             return None
-        told = {"update": "set the restart policy", "rename": f"take over{where}", "clear": ""}
-        summary = ", ".join(filter(None, (told.get(action, action) for action in actions)))
+        words = {"update": "set the restart policy", "rename": f"take over{where}", "clear": ""}
+        summary = ", ".join(filter(None, (words.get(action, action) for action in actions)))
         return Change(summary, before_after(pairs), observed=inspected["Id"], actions=tuple(actions))
 
     def script(self, change: Change) -> str:
@@ -439,7 +439,7 @@ class Container(Step):
     def _holder(self, state: str, own: Mapping[str, Any] | None, image_id: str) -> Mapping[str, Any] | None:
         """The container of the same image that has a wanted port under another name, to be taken over; None where no
         one has it but the container of the name. Raises StepFailed where it is not to be taken."""
-        inspected: dict[str, dict[str, Any]] = {one["Id"]: one for one in map(json.loads, _told(state, "holder"))}
+        inspected: dict[str, dict[str, Any]] = {one["Id"]: one for one in map(json.loads, _lines(state, "holder"))}
         others = [one for one in inspected.values() if one["Name"] != f"/{self.name}"]
         if not others:
             self._refuse_strangers(state)
@@ -466,9 +466,9 @@ class Container(Step):
         """Raise StepFailed where a process that belongs to no container listens at a wanted port."""
         held: tuple[Listener, ...] = tuple(one for one in listeners(state) or () if one.port in self.ports)
         if held:
-            told = "; ".join(f"port {one.port} is held by {one}" for one in held)
+            holders = "; ".join(f"port {one.port} is held by {one}" for one in held)
             raise StepFailed(
-                f"{told}, which belongs to no container that runs",
+                f"{holders}, which belongs to no container that runs",
                 "stop what holds it (a docker-proxy without a container: restart docker), or choose another port in "
                 "the parameters",
             )
@@ -543,8 +543,8 @@ image=$(config {image}) || image=
 printf 'image=%s\\n' "$image"
 timeout 30 docker info 2>/dev/null | sed -n 's/^ *Logging Driver: /log_driver=/p; s/^ *Default Runtime: /runtime=/p'
 pid=$(cat /var/run/docker.pid 2>/dev/null) || pid=none
-said=$({{ cat /etc/docker/daemon.json; tr '\\0' ' ' < "/proc/$pid/cmdline"; }} 2>/dev/null | base64 | tr -d '\\n')
-printf 'daemon=%s\\n' "$said"
+text=$({{ cat /etc/docker/daemon.json; tr '\\0' ' ' < "/proc/$pid/cmdline"; }} 2>/dev/null | base64 | tr -d '\\n')
+printf 'daemon=%s\\n' "$text"
 grep -q '"proxies"' "${{DOCKER_CONFIG:-${{HOME:-/root}}/.docker}}/config.json" 2>/dev/null && echo proxies=yes
 whole container {name}
 missing= known=
@@ -571,7 +571,7 @@ done
 """
 
 
-def _told(state: str, key: str) -> tuple[str, ...]:
+def _lines(state: str, key: str) -> tuple[str, ...]:
     """The JSON after `key=`, in which only a newline ends a line."""
     return tuple(line.removeprefix(f"{key}=") for line in state.split("\n") if line.startswith(f"{key}="))
 

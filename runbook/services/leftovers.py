@@ -50,8 +50,8 @@ def table(site: Site, hosts: Hosts) -> Table:
     for host in hosts:
         output = outputs[host.name]
         if not output.ok:
-            said = output.error.message if output.error else output.stderr.strip()
-            rows.append((host.name, "", "", f"unreachable: {said}", ""))
+            why = output.error.message if output.error else output.stderr.strip()
+            rows.append((host.name, "", "", f"unreachable: {why}", ""))
             continue
         rows += [(host.name, one.section, one.what, one.state, one.how) for one in leftovers(site, host, output)]
     frame = pd.DataFrame(rows, columns=["host", "section", "what is left", "state", "how to remove it"])

@@ -1,4 +1,4 @@
-"""A cluster that was set up by hand, as the document says, is checked, planned, taken over, and found as it should be.
+"""A cluster that was set up by hand, by the document's commands, is checked, planned, taken over, and verified.
 
 The nodes are set up by `by_hand.sh`, the document's own commands with its mistakes, while an app runs in Marathon.
 """
@@ -33,7 +33,7 @@ EXISTING = "test2"
 
 @pytest.fixture(scope="module")
 def by_hand(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The lab's nodes as the document sets three up, its app running; made anew afterwards."""
+    """The lab's nodes as the document sets three up, its app running; reset afterwards."""
     site = Site.load(changed(lab, tmp_path_factory.mktemp("site"), name="by-hand"))
     _reset(lab)
     try:

@@ -211,12 +211,12 @@ def test_a_page_without_a_name_is_renamed_and_goes_on(chapter: Open, page: str, 
     assert (finding.cause, finding.remedy) == ("page: another container has its port", "run 8.2, which takes it over")
     (planned,) = chapter("plan").run()
     assert planned.summary == f"take over {name}, which publishes port {PAGE_PORT}, set the restart policy"
-    assert chapter("apply").run().changed  # without an approval: nothing is made anew
+    assert chapter("apply").run().changed  # without an approval: nothing is replaced
     assert f"{made[:12]} {PAGE}" in containers(ask, node).splitlines()
     assert [one.status for one in chapter("verify").run()] == ["ok"]
 
 
-def test_what_nobody_asked_for_is_drift_by_its_name(chapter: Open, page: str, ask: Ask, node: Node) -> None:
+def test_what_is_not_asked_for_is_drift_by_its_name(chapter: Open, page: str, ask: Ask, node: Node) -> None:
     by_hand(ask, node, f"{wanted(node)} --memory 256m --cap-add NET_ADMIN --pid host -e EXTRA=secret --label by=hand")
     (found,) = chapter("verify").run()
     for line in ("memory: 256 MiB", "cap-add: NET_ADMIN", "pid: host", "env EXTRA: (not shown)", "label by: hand"):
@@ -229,7 +229,7 @@ def test_what_nobody_asked_for_is_drift_by_its_name(chapter: Open, page: str, as
 
 
 @pytest.mark.parametrize(
-    ("hold", "let_go", "told"),
+    ("hold", "let_go", "message"),
     [
         (
             f"docker run -d --name page-test-other -p {PAGE_PORT}:80 lab/userland:1 sleep 600",
@@ -245,7 +245,7 @@ def test_what_nobody_asked_for_is_drift_by_its_name(chapter: Open, page: str, as
     ids=["container", "process"],
 )
 def test_what_else_has_the_port_is_named_and_nothing_is_left(
-    chapter: Open, page: str, ask: Ask, node: Node, hold: str, let_go: str, told: str
+    chapter: Open, page: str, ask: Ask, node: Node, hold: str, let_go: str, message: str
 ) -> None:
     ask(node, f"docker rm -f {PAGE} >/dev/null; {hold}")
     try:
@@ -254,7 +254,7 @@ def test_what_else_has_the_port_is_named_and_nothing_is_left(
             with pytest.raises(ApplyFailed) as refusal:
                 chapter(mode, yes=True).run()
             assert f"port {PAGE_PORT} is held by" in str(refusal.value)
-            assert told in str(refusal.value)
+            assert message in str(refusal.value)
         assert PAGE not in containers(ask, node).split()
     finally:
         ask(node, let_go)

@@ -293,7 +293,7 @@ def _diff(container: str | dict[str, Any], more: str = "") -> dict[str, str]:
         ("removed", {"rm": "yes"}),
     ],
 )
-def test_what_nobody_asked_for_is_a_difference_by_its_option(container: str, fields: dict[str, str]) -> None:
+def test_what_is_not_asked_for_is_a_difference_by_its_option(container: str, fields: dict[str, str]) -> None:
     assert _diff(container) == fields
 
 
@@ -331,7 +331,7 @@ def test_the_defaults_of_other_versions_are_no_difference(dialect: Callable[[dic
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "shown"),
     [
         ("MemorySwappiness", 0, {"memory-swappiness": "0"}),  # unset is -1 or null
         ("Runtime", "other", {"runtime": "other"}),
@@ -340,9 +340,9 @@ def test_the_defaults_of_other_versions_are_no_difference(dialect: Callable[[dic
         ("DeviceRequests", [{"Count": -1}], {"device-requests": '[{"Count": -1}]'}),
     ],
 )
-def test_a_field_that_is_not_as_docker_leaves_it_is_named(field: str, value: Any, told: dict[str, str]) -> None:
+def test_a_field_that_is_not_as_docker_leaves_it_is_named(field: str, value: Any, shown: dict[str, str]) -> None:
     inspected = CONTAINERS["paused"] | {"HostConfig": CONTAINERS["paused"]["HostConfig"] | {field: value}}
-    assert _diff(inspected) == told
+    assert _diff(inspected) == shown
 
 
 def test_what_the_daemon_gives_to_every_container_is_no_difference() -> None:
@@ -433,13 +433,13 @@ def test_a_process_that_has_the_port_is_named() -> None:
         page().plan(state(CONTAINERS["exited"] | {"Name": "/registry-web"}, more="listen=8601 77 nginx\n"))
 
 
-def test_containers_that_publish_ports_are_read_as_they_are_told() -> None:
-    told = (
+def test_containers_that_publish_ports_are_read_as_they_are_printed() -> None:
+    lines = (
         "published=02755d /flamboyant_cori dockerpart/tiny:1 8601/8080/tcp 8601/8080/tcp \n"
         "published=507ee0 /registry dockerpart/tiny:1 8600/5000/udp /6000/tcp 32768/6000/tcp \n"
         "published=c136ed /paused dockerpart/tiny:1 \n"
     )
-    assert [(one.name, set(one.ports)) for one in published(told)] == [
+    assert [(one.name, set(one.ports)) for one in published(lines)] == [
         ("flamboyant_cori", {8601}),
         ("registry", {32768}),
         ("paused", set()),

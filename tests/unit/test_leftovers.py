@@ -76,7 +76,7 @@ def test_a_host_that_the_chapters_set_up_has_none() -> None:
         ("secret=/root/mysql.json", "6.2", "passwords in clear text", "", "change the passwords"),
     ],
 )
-def test_what_is_left_is_told_with_how_it_is_removed(line: str, section: str, what: str, used: str, how: str) -> None:
+def test_what_is_left_is_listed_with_how_it_is_removed(line: str, section: str, what: str, used: str, how: str) -> None:
     (one,) = found(line)
     assert one.section == section
     assert what in one.what

@@ -1,4 +1,4 @@
-"""What the inspection of MySQL's container tells of hands other than Marathon's, on recorded answers of Docker."""
+"""What in the inspection of MySQL's container came by other hands than Marathon's, on recorded answers of Docker."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_container_that_a_slave_started_is_as_it_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "shown"),
     [
         ({"Memory": 2 << 30}, {"memory": ("2048 MiB", "1024 MiB")}),
         ({"RestartPolicy": {"Name": "always"}}, {"restart": ("always", "no")}),
@@ -52,8 +52,8 @@ def test_the_container_that_a_slave_started_is_as_it_was_asked_for() -> None:
         ({"networks": ("bridge", "other")}, {"network other": ("connected", "-")}),
     ],
 )
-def test_what_came_by_another_hand_is_named(more: dict[str, Any], told: dict[str, tuple[str, str]]) -> None:
-    assert found(**more) == told
+def test_what_came_by_another_hand_is_named(more: dict[str, Any], shown: dict[str, tuple[str, str]]) -> None:
+    assert found(**more) == shown
 
 
 def test_a_privileged_container_is_named_unless_the_app_asks_for_it() -> None:

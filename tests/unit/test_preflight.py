@@ -252,7 +252,7 @@ PROXIES = ("listen=8600 5 /usr/bin/docker-proxy -host-port 8600", "listen=8400 6
 
 
 @pytest.mark.parametrize(
-    ("image", "name", "state", "told"),
+    ("image", "name", "state", "message"),
     [
         ("hyper/docker-registry-web", "registry-web", State.OK, "2 in use by their service"),
         ("hyper/docker-registry-web", "lonely_bohr", State.WARNING, "8.2 takes over the container lonely_bohr"),
@@ -265,12 +265,12 @@ PROXIES = ("listen=8600 5 /usr/bin/docker-proxy -host-port 8600", "listen=8400 6
         ("hyper/docker-registry-web", "mesos-4c-S1.f", State.PROBLEM, "is held by the container mesos-4c-S1.f"),
     ],
 )
-def test_a_container_that_holds_a_port_is_told_by_its_name(image: str, name: str, state: State, told: str) -> None:
+def test_a_container_that_holds_a_port_is_named(image: str, name: str, state: State, message: str) -> None:
     described = site(more=f"images:\n{IMAGES}")
     containers = (f"published=1 /{name} {image} 8400/8080/tcp ", "published=2 /registry registry:2.3.0 8600/5000/tcp ")
     item = judged("ports", seen(described, *PROXIES, *containers), described)
     assert item.state is state
-    assert told in item.found + item.meaning
+    assert message in item.found + item.meaning
     if state is State.PROBLEM:
         assert ("docker stop" in item.remedy) == (name == "lonely_bohr")
 

@@ -160,8 +160,8 @@ def test_a_container_that_does_not_run_is_told_with_its_log_and_who_has_its_port
     ],
 )
 def test_a_container_that_has_the_port_is_named(image: str, name: str, remedy: str) -> None:
-    told = f"listen=8600 5 docker-proxy\npublished=1 /{name} {image} 8600/5000/tcp \n"
-    _, port = diagnose.container_findings(site(), "node1", Output(told, "", 0))
+    printed = f"listen=8600 5 docker-proxy\npublished=1 /{name} {image} 8600/5000/tcp \n"
+    _, port = diagnose.container_findings(site(), "node1", Output(printed, "", 0))
     assert port.cause == "another container has the registry's port 8600"
     assert remedy in port.remedy
 

@@ -1,4 +1,4 @@
-"""Whether the container of MySQL's task is the one that Marathon had started: what its inspection tells.
+"""Whether the container of MySQL's task is the one that Marathon had started, by its inspection.
 
 A slave runs it by `docker run` with the app's image, memory, ports, volumes and parameters, and with the task's sandbox
 (src/docker/docker.cpp of Mesos 0.28.0, Docker::run). Anything else of what is compared here came by another hand, such
