@@ -83,8 +83,8 @@ def deploy(
     if shown:
         emit(
             event="note",
-            text=f"app {wanted['id']}: env {', '.join(shown)} holds a secret that Marathon's API and page, ZooKeeper and "
-            "`docker inspect` show to all who reach them: mount a file with it instead, as chapter 6 does",
+            text=f"app {wanted['id']}: env {', '.join(shown)} holds a secret that Marathon's API and page, ZooKeeper "
+            "and `docker inspect` show to all who reach them: mount a file with it instead, as chapter 6 does",
         )
 
     def compared(marathon: Marathon) -> Change:
