@@ -355,17 +355,17 @@ class Container(Step):
         images = {image_id: image} | dict(map(_of_image, _lines(state, "own")))
         pairs |= differences(inspected, images.get(inspected["Image"]), asked, _daemon(state))
         where = "" if holder is None else f" {name}, which publishes {self._at()}"
-        clearing = ("clear",) if clears else ()
+        taking = [*(["clear"] if clears else []), *(["rename"] if holder is not None else [])]
         if pairs.keys() - {"restart", "name"}:
             return Change(
                 f"replace{where}{when}",
                 before_after(pairs),
                 observed=inspected["Id"],
-                actions=(*clearing, "replace"),
+                actions=(*taking, "replace"),
                 gate=self.gate,
                 consequence=self._consequence(inspected),
             )
-        actions = [*clearing, "rename"] if holder is not None else []
+        actions = taking
         if "restart" in pairs:
             actions.append("update")
         status = inspected["State"]
@@ -388,10 +388,9 @@ class Container(Step):
         lines = ["set -e", _STEADY.format(name=name, rounds=int(STEADY * 5), tries=START_TRIES, loops=LOOPS)]
         if actions == ("create",):
             return "\n".join([*lines, self._demand_image(), self._run(), "up || { tell; exit 1; }", ""])
-        taken = actions[0] in ("clear", "rename")
-        compare = _COMPARE_HOLDER if taken else _COMPARE
+        compare = _COMPARE_HOLDER if "rename" in actions else _COMPARE
         lines.append(compare.format(name=name, observed=quote(change.observed)))
-        if actions[0] == "clear":  # it never ran: nothing is in it
+        if "clear" in actions:  # it never ran: nothing is in it
             lines.append(f"docker rm {name} >/dev/null")
         if actions[-1] == "replace":
             replace = _REPLACE.format(name=name, old=quote(f"{self.name}.replaced"), policy=quote(_POLICY))
