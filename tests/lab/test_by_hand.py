@@ -6,6 +6,7 @@ The nodes are set up by `by_hand.sh`, the document's own commands with its mista
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from typing import Any
 
 import pytest
 from asking import Ask
-from chapters import changed
+from chapters import Open, changed
 
 from runbook.lab import Lab, Node
 from runbook.lab.archive import Entry, pack
 from runbook.lab.waiting import until
+from runbook.services.overview import Overview
 from runbook.site import Site
+from runbook.views.tables import Table
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -110,7 +113,13 @@ def state_of(ask: Ask, node: Node) -> str:
     )
 
 
-def test_it_is_taken_over(by_hand: Site, lab: Lab, ask: Ask, tmp_path: Path) -> None:
+def left(table: Table, node: Node) -> dict[str, str]:
+    """By its path, the state of what chapter 0 lists as left over on a node."""
+    rows = table.frame[table.frame["host"] == node.name].to_dict("records")
+    return {re.split(r"[ ,]", str(row["what is left"]), maxsplit=1)[0]: str(row["state"]) for row in rows}
+
+
+def test_it_is_taken_over(by_hand: Site, lab: Lab, ask: Ask, tmp_path: Path, open_kind: Open) -> None:
     first = lab.nodes[0]
     page = ask(first, "docker ps --filter publish=8400 --format '{{.Names}}'")
     assert page != by_hand.registry_web.container
@@ -143,6 +152,13 @@ def test_it_is_taken_over(by_hand: Site, lab: Lab, ask: Ask, tmp_path: Path) -> 
     ]
     pushed = ask(first, f"curl -s http://{first.address}:8600/v2/ubuntu/tags/list")
     assert json.loads(pushed)["tags"] == ["latest"]
+
+    assert left(open_kind(Overview, "plan", by_hand.file).leftovers(), first) == {
+        "/etc/zookeeper/conf/myid": "⚠ may be removed",
+        "/tmp/mesos": "⚠ may be removed",
+        "/usr/lib/systemd/system/docker.service": "○ in use: Docker runs by it, and trusts the registry by it",
+        **dict.fromkeys(("/tmp/centos.tar", "/tmp/registry.tar", "/tmp/hyper_registry_web.tar"), "⚠ may be removed"),
+    }
 
     status, printed, journal = rollout(by_hand, tmp_path, "verify")
     assert status == 0, printed
