@@ -28,6 +28,8 @@ from runbook.views.tables import Table
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
+CHECKOUT = Path(__file__).parents[2]
+"""Where a rollout finds the notebooks; chapters that a test opens leave their records elsewhere."""
 RUNBOOK = Path(sys.executable).parent / "runbook"
 SCRIPT = Path(__file__).with_name("by_hand.sh").read_text()
 EXISTING = "test2"
@@ -96,7 +98,7 @@ def rollout(site: Site, folder: Path, mode: str) -> tuple[int, str, list[dict[st
     """Exit status, output and journal of a rollout of all chapters."""
     outputs = folder / mode
     command = [str(RUNBOOK), "rollout", str(site.file), "--mode", mode, "--outputs", str(outputs), "--yes"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert outputs.exists(), done.stdout + done.stderr
     (record,) = outputs.iterdir()
     journal = [json.loads(line) for line in (record / "journal.jsonl").read_text().splitlines()]
