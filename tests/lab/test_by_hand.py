@@ -26,7 +26,7 @@ from runbook.services.overview import Overview
 from runbook.site import Site
 from runbook.views.tables import Table
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]  # nodes, and three rollouts
 
 CHECKOUT = Path(__file__).parents[2]
 """Where a rollout finds the notebooks; chapters that a test opens leave their records elsewhere."""
