@@ -932,6 +932,6 @@ if [ "${{s%% *}}" != {upload.sha256} ]; then
   rm -f "$dst.part"; echo {quote(upload.local.name)} did not arrive whole: run again >&2; exit 1
 fi
 chown 0:0 "$dst.part"; chmod 0644 "$dst.part"
-sync "$dst.part" 2>/dev/null || sync
+{steps.FSYNC} of="$dst.part"
 mv -fT "$dst.part" "$dst"
 """
