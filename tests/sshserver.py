@@ -49,6 +49,7 @@ class Faults:
     refuse_commands: bool = False
     refuse_sessions: bool = False
     allowed_logins: str = "publickey"
+    end_logins: bool = False  # the connection, as PAM's refusal of an account does
     banner: str = ""  # sent before the login is refused or accepted
     times: int = 1_000_000
 
@@ -378,6 +379,8 @@ class _Interface(paramiko.ServerInterface):
         return self.server.faults.banner, "en"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        if self.server.faults.end_logins:
+            self.transport.sock.close()
         self.server.offered.append(key)
         known = key == self.server.client and not self.server.faults.refuse_key
         return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
