@@ -142,12 +142,7 @@ s=$(sha256sum < "$t"); [ "${{s%% *}}" = {wanted} ] || {{ echo "the content did n
 chown {owner} "$t"
 chmod {mode} "$t"
 {compare}
-b={backup}
-if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
-  {fsync} of="$b/.part"; mv -f "$b/.part" "$b$p"
-fi
-if selinuxenabled 2>/dev/null; then
+{backup}if selinuxenabled 2>/dev/null; then
   if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
   then chcon --reference="$p" "$t"
   else chcon "$(matchpathcon -n "$p")" "$t"
@@ -155,6 +150,13 @@ if selinuxenabled 2>/dev/null; then
 fi
 {fsync} of="$t"
 mv -fT "$t" "$p"
+"""
+_BACKUP = """\
+b="$RUNBOOK_BACKUP"
+if [ -e "$p" ] && ! [ -e "$b$p" ]; then
+  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
+  {fsync} of="$b/.part"; mv -f "$b/.part" "$b$p"
+fi
 """
 _RELABEL = 'if selinuxenabled 2>/dev/null; then restorecon "$p" || :; fi\n'
 _COMPARE = """\
@@ -267,8 +269,11 @@ class _FileStep(Step):
     def reads(self) -> frozenset[str]:
         return frozenset({self.path})
 
-    def _write(self, change: Change, mode: str, owner: str) -> str:
-        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh."""
+    def _write(self, change: Change, mode: str, owner: str, *, keep: bool = True) -> str:
+        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh.
+
+        With `keep`, the earlier content goes to the record's backup on the host.
+        """
         content = change.content or b""
         return _WRITE_FILE.format(
             fsync=FSYNC,
@@ -280,7 +285,7 @@ class _FileStep(Step):
             owner=owner,
             mode=mode,
             compare=_COMPARE.format(observed=quote(change.observed)),
-            backup='"$RUNBOOK_BACKUP"',
+            backup=_BACKUP.format(state=STATE_DIR, fsync=FSYNC) if keep else "",
         )
 
     def _probe(self, wanted: str, cap: int) -> str:
@@ -304,7 +309,7 @@ class _FileStep(Step):
 class File(_FileStep):
     """A whole file that the runbook owns: content (text in UTF-8, or bytes), mode, owner and group.
 
-    With `secret`, neither the present nor the new content is brought back or shown.
+    With `secret`, neither the present nor the new content is brought back or shown, and no backup is kept.
     """
 
     path: str
@@ -351,7 +356,7 @@ class File(_FileStep):
 
     def script(self, change: Change) -> str:
         if change.content is not None:
-            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"))
+            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"), keep=not self.secret)
         return "\n".join(
             [
                 f"set -e\np={quote(self.path)}",

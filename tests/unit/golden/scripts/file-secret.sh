@@ -23,11 +23,6 @@ fi
 [ "$now" = 0263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f ] || {
   echo "$p was changed by somebody else since it was read: look at it, then run again" >&2; exit 1
 }
-b="$RUNBOOK_BACKUP"
-if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 /var/lib/runbook/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
-  dd if=/dev/null conv=notrunc,fsync status=none of="$b/.part"; mv -f "$b/.part" "$b$p"
-fi
 if selinuxenabled 2>/dev/null; then
   if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
   then chcon --reference="$p" "$t"
