@@ -34,6 +34,9 @@ from runbook.secrets import redact, redact_data
 
 logger.addHandler(logging.NullHandler())  # what it says is in the notebook; `papermill` itself sets up its own
 
+KEEP_OUTPUT = "import runbook"  # see runbook/output.py
+OUTPUT_TIMEOUT = 120
+"""Seconds that the output of a cell may take to arrive after the cell ended."""
 NOT_RUN = "not run"  # what becomes of a cell that papermill left `pending`
 
 
@@ -108,8 +111,10 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         return cast(NotebookNode, self.nb)
 
     def create_kernel_manager(self) -> Any:
-        """A manager whose kernel is talked to over Unix sockets."""
+        """A manager whose kernel is talked to over Unix sockets, and keeps all of its output if it runs Python."""
         manager = super().create_kernel_manager()
+        if manager.kernel_spec.language == "python":
+            self.extra_arguments += [f"--IPKernelApp.exec_lines={KEEP_OUTPUT}"]
         manager.transport = "ipc"
         manager.connection_file = str(self._folder / "kernel.json")  # and so the sockets beside it: a short path
         return manager
@@ -125,8 +130,10 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 told = f"sys.exit({error.evalue})" if exits else f"{error.ename}: {error.evalue}"
                 self.nb_man.stopped(cell, index, told)
                 break
-            except CellTimeoutError:
-                self.nb_man.stopped(cell, index, f"cell timeout: it did not end within {self.timeout} s")
+            except CellTimeoutError as error:
+                lost = "IOPub" in str(error)  # the cell itself ended
+                what = f"the end of its output did not arrive within {self.iopub_timeout} s" if lost else ""
+                self.nb_man.stopped(cell, index, what or f"cell timeout: it did not end within {self.timeout} s")
                 raise
             except DeadKernelError:
                 self.nb_man.stopped(cell, index, self._end_of_kernel())
@@ -200,6 +207,8 @@ class RunbookEngine(Engine):  # type: ignore[misc]
                 kernel_name=kernel_name,
                 timeout=execution_timeout,
                 startup_timeout=start_timeout,
+                iopub_timeout=OUTPUT_TIMEOUT,
+                raise_on_iopub_timeout=True,  # else what is missing in the notebook is missing silently
                 coalesce_streams=True,  # a secret that was printed in pieces is found only in one
                 log=logger,
                 log_output=log_output,

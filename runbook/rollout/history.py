@@ -162,6 +162,8 @@ class History:
                 self.stopped = entry["reason"]
             case "note":
                 self.notes.append(entry["text"])
+            case "output_cut":
+                self.notes.append(f"{entry['messages']} messages ({entry['bytes']} bytes) of a cell's output were cut")
             case "torn_line":
                 self.notes.append(f"line {entry['line']} of the journal was torn, as a power loss does")
             case "versions":
