@@ -22,7 +22,7 @@ from rich.console import Console
 
 from runbook import output
 from runbook.remote.modes import Mode
-from runbook.rollout import run
+from runbook.rollout import engine, run
 
 LINES = 60_001
 PRINTS = f"""
@@ -79,6 +79,23 @@ def test_a_rollout_keeps_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert finished.status == 0
     assert lines(finished.folder / "01_prints.ipynb") == WANTED
     assert finished.history.notes == []
+
+
+def test_output_beyond_what_a_notebook_may_hold_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FIXTURES), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(engine, "LARGEST_OUTPUT", 1000)
+    (tmp_path / "notebooks").mkdir()
+    chapter = "import rehearsal\nchapter = rehearsal.Chapter(site_file, mode, yes)"
+    shows = "for number in range(10): display({'text/plain': 'x' * 300}, raw=True)"
+    notebook(tmp_path / "notebooks" / "01_shows.ipynb", chapter, shows, "print('after it')\nchapter.finish()")
+    finished = run.rollout(
+        SITE, outputs=tmp_path / "outputs", notebooks=tmp_path / "notebooks", console=Console(file=io.StringIO())
+    )
+    cell = nbformat.read(finished.folder / "01_shows.ipynb", as_version=4).cells[4]
+    assert [each.output_type for each in cell.outputs] == ["display_data"] * 3 + ["stream"]
+    assert cell.outputs[-1].text.startswith("runbook: 7 messages (2100 characters) of output were cut here")
+    assert lines(finished.folder / "01_shows.ipynb")[-1] == "after it"
+    assert finished.history.notes == ["7 messages (2100 bytes) of a cell's output were cut"]
 
 
 # a kernel whose reader is this test
