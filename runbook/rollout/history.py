@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from runbook import outcomes
@@ -149,6 +150,17 @@ class History:
             if chapter.outcome in (Outcome.FAILED, Outcome.DIED)
             for reason in chapter.reasons(self.hosts)
         ]
+
+    def examine(self) -> None:
+        """Derive all that readers ask for, so that what is wrong with the entries shows here and not in a reader.
+
+        Raises LookupError, TypeError, ValueError or AttributeError.
+        """
+        Mode(self.opened["mode"])
+        for told in (self.outcome, self.hosts, self.counts, self.differences, self.failures):
+            str(told)
+        for moment in (self.started, self.finished):
+            datetime.fromisoformat(moment)
 
     def _take(self, entry: Entry) -> None:
         self.started = self.started or entry["time"]
