@@ -18,6 +18,8 @@ from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterErro
 from runbook.outcomes import Outcome
 from runbook.rollout import journal, record
 from runbook.rollout.journal import Entry
+from runbook.rollout.lock import Holder, SiteLock
+from runbook.site import Site
 
 SITE = Path(__file__).parent / "notebooks" / "site.yml"
 
@@ -36,10 +38,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A record's folder that a rollout has begun."""
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A record's folder that a rollout has begun, which holds the lock."""
     monkeypatch.setenv(record.VARIABLE, str(tmp_path))
-    return tmp_path
+    with SiteLock(Site.load(SITE), Holder.here(tmp_path.name)) as held:
+        for name, value in held.environment().items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path
 
 
 def told(folder: Path, *names: str) -> list[Entry]:

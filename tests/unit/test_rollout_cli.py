@@ -25,7 +25,6 @@ Run = Callable[..., Result]
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FIXTURES))
-    monkeypatch.setattr(lock, "SHARED", tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
@@ -98,7 +97,7 @@ def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path) -> None
     """The journal and the notebook of this rollout take less than 8 KiB each, the report more."""
     folder = chapters(tmp_path / "notebooks", "changes")
     program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n" + PROGRAM
-    command = [sys.executable, "-c", program, str(tmp_path), "", "rollout", str(SITE), "--notebooks", str(folder)]
+    command = [sys.executable, "-c", program, "", "rollout", str(SITE), "--notebooks", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr
     (record_folder,) = Path("outputs").iterdir()
@@ -111,10 +110,7 @@ def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path) -> None
 
 PROGRAM = """
 import signal, sys
-from pathlib import Path
 from runbook.cli import main
-from runbook.rollout import lock
-lock.SHARED = Path(sys.argv.pop(1))
 ignored = sys.argv.pop(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job would ignore
 if ignored:
@@ -128,7 +124,7 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     folder = chapters(tmp_path / "notebooks", "cell_never_ends", "changes")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "", "rollout", str(SITE), "--mode", "apply"]
+    command = [sys.executable, "-c", PROGRAM, "", "rollout", str(SITE), "--mode", "apply"]
     with subprocess.Popen(
         [*command, "--notebooks", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -147,7 +143,7 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     assert chapter["outcome"] == "died"
     assert chapter["reason"].endswith(f"interrupted by {number.name}")
     assert record.verify(record_folder).faults == ()
-    assert lock.holder_in(lock.lock_file("rehearsal")) is None
+    assert lock.holder_of(Site.load(SITE)) is None
 
     notebook = executed(Finished(record_folder, record.history_of(record_folder), status), "cell_never_ends")
     assert statuses(notebook)["chapter.finish()"] == "not run"
@@ -156,7 +152,7 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
 
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     folder = chapters(tmp_path / "notebooks", "nothing_to_do", "changes")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "SIGHUP", "rollout", str(SITE), "--notebooks", str(folder)]
+    command = [sys.executable, "-c", PROGRAM, "SIGHUP", "rollout", str(SITE), "--notebooks", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "1.1 Nothing to do: ok" not in process.stderr.readline():

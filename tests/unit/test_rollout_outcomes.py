@@ -17,12 +17,16 @@ from runbook.rollout.lock import Holder
 from runbook.rollout.run import Finished
 
 FIXTURES = SITE.parent
+NOT_IN_ZOOKEEPER = (
+    "the lock in ZooKeeper is not taken: no member of 127.0.0.1:9 accepts connections; "
+    "rollouts of other machines are not kept out, those of this machine are"
+)
+"""The note of each apply on the fixtures' site, whose ensemble refuses connections."""
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FIXTURES))  # the kernels' `import rehearsal`
-    monkeypatch.setattr(lock, "SHARED", tmp_path)
 
 
 def told(finished: Finished) -> list[tuple[Outcome, str | None]]:
@@ -71,7 +75,8 @@ def test_chapters_about_a_role_that_no_host_has_are_left_out(tmp_path: Path) -> 
     notebooks = about(tmp_path, nothing_to_do="zookeeper", changes="marathon")
     finished = run.rollout(SITE, mode=Mode.APPLY, outputs=tmp_path / "outputs", notebooks=notebooks)
     assert told(finished) == [(Outcome.OK, None)]
-    assert finished.history.notes == ["1 changes is left out: no host has the role marathon, which chapter 1 is about"]
+    left_out = "1 changes is left out: no host has the role marathon, which chapter 1 is about"
+    assert finished.history.notes == [left_out, NOT_IN_ZOOKEEPER]
     assert "1 changes is left out" in (finished.folder / "report.html").read_text()
 
 
@@ -117,7 +122,7 @@ def test_a_killed_kernel_is_recorded_as_killed(tmp_path: Path) -> None:
     finished = rollout(tmp_path, "kernel_is_killed", "nothing_to_do")
     reason = "cell 6 (import os): kernel killed by signal 9 (SIGKILL)"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     assert statuses(executed(finished, "kernel_is_killed")) == {
         "yes = False": "completed",
         "chapter = rehearsal.Chapter(site_file, mode, yes)": "completed",
@@ -134,7 +139,7 @@ def test_a_cell_that_runs_out_of_time_is_recorded_as_that(tmp_path: Path) -> Non
     finished = rollout(tmp_path, "cell_never_ends", cell_timeout=5)
     reason = "cell 6 (chapter.wait(600)): cell timeout: it did not end within 5 s"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     assert [(section.number, section.outcome) for section in finished.history.chapters[0].sections] == [
         ("1.1", Outcome.OK),
         ("1.6", Outcome.DIED),
@@ -148,7 +153,7 @@ def test_sys_exit_is_recorded_as_that_whatever_its_status(tmp_path: Path) -> Non
     finished = rollout(tmp_path, "leaves_by_sys_exit")
     reason = "cell 6 (chapter.leave(0)): sys.exit(0)"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     notebook = statuses(executed(finished, "leaves_by_sys_exit"))
     assert (notebook["chapter.leave(0)"], notebook["chapter.change()"]) == ("failed", "not run")
     assert reason in banner(finished, "leaves_by_sys_exit")
@@ -201,7 +206,7 @@ def test_a_notebook_without_the_parameters_is_refused_before_anything_is_run(tmp
 def somebody_applies(tmp_path: Path) -> Holder:
     """The lock file as somebody left it who is still there: process 1."""
     holder = Holder("other@there", "their-record", 1, journal.utc_now())
-    lock.lock_file("rehearsal").write_text(holder.data())
+    lock.lock_files(run.Site.load(SITE))[0].write_text(holder.data())
     return holder
 
 
@@ -213,7 +218,7 @@ def test_a_plan_notes_who_applies_meanwhile(tmp_path: Path, somebody_applies: Ho
 
 def test_an_apply_beside_another_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     site = run.Site.load(SITE)
-    with lock.SiteLock(site, Holder("other@there", "theirs", 1, journal.utc_now())), pytest.raises(LockHeld):
+    with lock.SiteLock(site, Holder.here("theirs")), pytest.raises(LockHeld, match="record theirs"):
         rollout(tmp_path, "nothing_to_do")
     assert not (tmp_path / "outputs").exists()
 
@@ -228,7 +233,7 @@ def test_a_lock_that_is_lost_between_chapters_ends_the_rollout(tmp_path: Path, m
     finished = rollout(tmp_path, "nothing_to_do", "changes")
     assert told(finished) == [(Outcome.OK, None)]
     assert finished.history.stopped == "another rollout of site rehearsal runs: other@there"
-    assert (finished.history.outcome, finished.status) == (Outcome.DIED, 1)
+    assert (finished.history.outcome, finished.status) == (Outcome.DIED, 4)
 
 
 def test_a_notebook_that_cannot_be_written_is_why_its_chapter_died(
