@@ -226,10 +226,9 @@ class SiteLock:
                 file.acquire()
             except filelock.Timeout as timeout:
                 raise self._file_held(path) from timeout
-            except OSError as error:
-                raise RecordError(
-                    f"{path}: cannot open the lock file: {error.strerror}", "remove it if no rollout runs"
-                ) from error
+            except (OSError, NotImplementedError) as error:  # the latter of a filesystem that has no flock
+                reason = getattr(error, "strerror", None) or error
+                raise RecordError(f"{path}: cannot lock the file: {reason}", "remove it if no rollout runs") from error
             # Not opened as a new file would be: in a folder of everybody's, Linux allows that for one's own files only.
             with path.open("r+", encoding="utf-8") as opened:
                 opened.write(self.holder.data())
@@ -301,19 +300,16 @@ class SiteLock:
     def _acquired(self, client: KazooClient) -> bool:
         """Take the znode; LockHeld where another keeps it for longer than a session without a process lasts."""
         self._remove_dead(client)
-        if self._attempt(client, PATIENCE):
-            return True
-        first = self._first(client)
-        if first is None or not first.runs:
-            wait = self._session + 2 * self._site.zookeeper.tick_time / 1000  # sessions are ended tick by tick
+        patience, first = PATIENCE, self._first(client)
+        if first is not None and not first.runs:
+            patience = self._session + 2 * self._site.zookeeper.tick_time / 1000  # sessions are ended tick by tick
             self._tell(
-                f"{self._place}: {_of(first)}; waiting up to {wait:.0f} s, "
+                f"{self._place}: {_of(first)}; waiting up to {patience:.0f} s, "
                 "within which ZooKeeper ends the session of a process that was killed"
             )
-            self._remove_dead(client)
-            if self._attempt(client, wait):
-                return True
-            first = self._first(client)
+        if self._attempt(client, patience):
+            return True
+        first = self._first(client)
         self._disconnect()
         if first is not None and first.runs is False:
             raise LockHeld(
@@ -380,11 +376,13 @@ class SiteLock:
         what = f"{self._place}: the lock cannot be taken: {type(error).__name__} {error}".rstrip()
         if not isinstance(error, NoAuthError):
             return LockUnavailable(what, "read ZooKeeper's log (1.2); nothing was done here")
+        node = self._path
         try:
-            node = self._deepest(client)
+            while node != "/" and client.exists(node) is None:  # the deepest one on the way that exists
+                node = node.rpartition("/")[0] or "/"
             acl = f"the ACL of {node} is {_listed(client.get_acls(node)[0])}"
-        except (KazooException, KazooTimeoutError) as unreadable:
-            acl = f"its ACL cannot be read either ({type(unreadable).__name__})"
+        except (KazooException, KazooTimeoutError) as unreadable:  # ZooKeeper 3.4.14 and later refuse that, too
+            acl = f"the ACL of {node} cannot be read either ({type(unreadable).__name__})"
         root = self._site.zookeeper.lock_path
         return LockUnavailable(
             f"{what}: {acl}",
@@ -392,13 +390,6 @@ class SiteLock:
             f'(zkCli.sh: create {root} "" world:anyone:cdrwa), or set zookeeper.lock_path to a znode that they may '
             "write, or zookeeper.lock_digest to credentials that ZooKeeper accepts; nothing was done here",
         )
-
-    def _deepest(self, client: KazooClient) -> str:
-        """The deepest znode on the way to the lock that exists."""
-        node = self._path
-        while node != "/" and client.exists(node) is None:
-            node = node.rpartition("/")[0] or "/"
-        return node
 
     # messages
 
