@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -26,7 +27,7 @@ NOT_IN_ZOOKEEPER = (
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))  # the kernels' `import rehearsal`
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES), prepend=os.pathsep)  # the kernels' `import rehearsal`
 
 
 def told(finished: Finished) -> list[tuple[Outcome, str | None]]:
@@ -101,6 +102,55 @@ def test_verify_goes_on_after_drift_and_says_what_differs(tmp_path: Path) -> Non
     assert finished.status == 3
     assert finished.lines()[0] == "differs: node1: /etc/conf:4: conf"
     assert set(statuses(executed(finished, "differs")).values()) == {"completed", "failed"}  # its last cell says so
+
+
+EVERY_END = ["step_fails", "kernel_is_killed", "differs", "raises_outside_a_section", "leaves_by_sys_exit", "changes"]
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.VERIFY])
+def test_what_only_looks_goes_through_all_chapters_whatever_becomes_of_them(tmp_path: Path, mode: Mode) -> None:
+    finished = rollout(tmp_path, *EVERY_END, mode=mode)
+    died, drift = Outcome.DIED, Outcome.DRIFT if mode is Mode.VERIFY else Outcome.WOULD_CHANGE
+    outcomes = [Outcome.FAILED, died, drift, died, died, Outcome.CHANGED]
+    assert [outcome for outcome, _ in told(finished)] == outcomes
+    assert (finished.history.outcome, finished.status) == (died, 4)
+    content = json.loads((finished.folder / record.RECORD).read_text())
+    assert [chapter["outcome"] for chapter in content["chapters"]] == outcomes
+    assert record.verify(finished.folder).faults == ()
+    failed = [section.outcome for section in finished.history.chapters[0].sections]
+    assert failed[-1] is Outcome.FAILED
+    assert set(statuses(executed(finished, "step_fails")).values()) == {"completed", "failed"}  # its last cell says so
+    lines = finished.lines()
+    assert "1 failed: node1: /etc/conf: exit status 1" in lines
+    assert "1 died: cell 6 (import os): kernel killed by signal 9 (SIGKILL)" in lines
+
+
+def test_a_kernel_that_dies_right_after_a_section_failed_has_died(tmp_path: Path) -> None:
+    """In mode verify the section's error did not end the notebook."""
+    notebooks = chapters(tmp_path / "notebooks", "step_fails")
+    (path,) = notebooks.iterdir()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = "import os\nos._exit(7)"
+    nbformat.write(notebook, path)
+    finished = run.rollout(SITE, mode=Mode.VERIFY, outputs=tmp_path / "outputs", notebooks=notebooks)
+    ((outcome, reason),) = told(finished)
+    assert outcome is Outcome.DIED
+    assert reason is not None
+    assert "kernel ended with exit status 7" in reason
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["nothing_to_do", "differs", "step_fails"], 1),
+        (["differs", "nothing_to_do"], 3),
+        (["kernel_is_killed", "differs", "step_fails", "nothing_to_do"], 4),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst_chapter(tmp_path: Path, names: list[str], status: int) -> None:
+    finished = rollout(tmp_path, *names, mode=Mode.VERIFY)
+    assert finished.status == status
+    assert len(finished.history.chapters) == len(names)
 
 
 def test_a_claim_that_does_not_hold_fails_a_verification(tmp_path: Path) -> None:
