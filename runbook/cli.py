@@ -1,7 +1,7 @@
 """The `runbook` command.
 
-Exit status: 0 all well; 1 something failed; 2 parameters or usage are refused; 3 `verify` found differences; 130 and
-143 when a rollout was ended by Ctrl-C or SIGTERM.
+Exit status: 0 all well; 1 something failed; 2 parameters or usage are refused; 3 `verify` found drift; 4 a chapter
+died; 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class RefusedParameters(Refused):
     exit_code = 2
 
 
+class Interrupted(click.ClickException):
+    """Ended by Ctrl-C before there was a record to close."""
+
+    exit_code = 130
+
+
 class Commands(click.Group):
     """A group that shows named errors without a traceback, and imports a subcommand of `LAZY` when it is used."""
 
@@ -54,6 +60,8 @@ class Commands(click.Group):
             raise RefusedParameters(str(error)) from error
         except RunbookError as error:
             raise Refused(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,7 +111,9 @@ def rollout(
 ) -> None:
     """Run the chapters on SITE in order, and leave a record.
 
-    Stops at the first chapter that fails. The last line printed is the record's folder.
+    In mode apply it stops at the first chapter that fails; plan and verify go through all of them. The last line
+    printed is the record's folder. Exit status: that of the worst chapter: 4 where one died, else 1 where one failed,
+    else 3 for drift.
     """
     from runbook.paths import upwards
     from runbook.remote.modes import Mode

@@ -222,6 +222,10 @@ class ZooKeeperParameters(Parameters):
     """Ticks."""
     sync_limit: Count = 5
     """Ticks."""
+    lock_path: ZnodePath | None = "/runbook"
+    """The znode below which rollouts from different machines keep each other out; null: they do not."""
+    lock_digest: SecretReference | None = None
+    """`user:password` for ZooKeeper's scheme digest, where ACLs let not everybody write below lock_path."""
 
 
 class MesosMasterParameters(Parameters):

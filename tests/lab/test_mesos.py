@@ -237,8 +237,10 @@ def test_out_of_single_master_mode_is_refused(open_chapter: Open, lab: Lab, tmp_
         host["roles"].remove("mesos_master")
     alone = tmp_path / "alone.yml"
     alone.write_text(yaml.safe_dump(parameters))
-    with pytest.raises(ApplyFailed, match="single-master mode"):
-        open_chapter(MesosMasters, "plan", alone).quorum()
+    chapter = open_chapter(MesosMasters, "plan", alone)
+    chapter.quorum()
+    with pytest.raises(ChapterFailed, match="single-master mode"):
+        chapter.finish()
 
 
 def test_a_restart_for_a_setting_keeps_the_tasks(

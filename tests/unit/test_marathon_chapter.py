@@ -62,12 +62,26 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         Chapter._open.close()
 
 
-@pytest.mark.parametrize("mode", ["plan", "apply"])
-def test_a_missing_archive_is_refused_before_any_host_is_touched(opened: Opened, mode: str) -> None:
-    chapter = opened(mode, f"artifacts: {{marathon: {{file: none.rpm, sha256: '{'0' * 64}'}}}}")
+MISSING = f"artifacts: {{marathon: {{file: none.rpm, sha256: '{'0' * 64}'}}}}"
+
+
+def test_a_missing_archive_is_refused_before_any_host_is_touched(opened: Opened) -> None:
+    chapter = opened("apply", MISSING)
     with pytest.raises(ParameterError, match=r"(?s)artifacts.*none\.rpm"):
         chapter.install()
     assert [event for event in opened.journal() if event["event"] == "step"] == []
+
+
+def test_a_missing_archive_fails_a_plan_which_goes_on(opened: Opened) -> None:
+    chapter = opened("plan", MISSING)
+    chapter.install()
+    chapter.instances()
+    assert [event["section"] for event in opened.journal() if event["event"] == "section_finished"] == [
+        "4.1",
+        "4.2 state",
+    ]
+    with pytest.raises(ChapterFailed, match=r"(?s)section 4\.1: .*artifacts.*none\.rpm"):
+        chapter.finish()
 
 
 def test_the_document_s_app_is_deployed_scaled_and_left_alone(opened: Opened) -> None:
