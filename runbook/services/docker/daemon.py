@@ -83,7 +83,7 @@ unit=$(systemctl show -p LoadState,ActiveState,MainPID docker 2>/dev/null) || un
 printf '%s\\n' "$unit"
 content() {{ base64 < "$1" 2>/dev/null | tr -d '\\n'; }}
 [ ! -f {SETTINGS} ] || echo "settings=$(content {SETTINGS})"
-case $unit in *ActiveState=active*)
+case $unit in (*ActiveState=active*)
   pid=$(printf '%s\\n' "$unit" | sed -n 's/^MainPID=//p')
   echo "arguments=$(content "/proc/$pid/cmdline")"
   echo "version=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"

@@ -128,7 +128,7 @@ def logs(hosts: Hosts, host: str, container_id: str, lines: int = 20) -> str:
 _LAST = """\
 command -v docker >/dev/null 2>&1 || exit 0
 for id in $(timeout 30 docker ps -q --no-trunc); do
-  case {ids} in *"$id"*) ;; *) continue;; esac
+  case {ids} in (*"$id"*) ;; (*) continue;; esac
   echo "log=$id $(timeout 30 docker logs --tail {lines} "$id" 2>&1 | tail -c 65536 | base64 | tr -d '\\n')"
 done
 """
