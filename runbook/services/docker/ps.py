@@ -21,7 +21,7 @@ from runbook.remote.shell import quote
 from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
-from runbook.services.probes import values
+from runbook.services.probes import INSPECT_EACH, values
 from runbook.views.tables import Table
 
 CONTAINERS: Schema = {
@@ -39,14 +39,15 @@ CONTAINERS: Schema = {
 # `split` and `slice` are newer than 1.11: a variable is told by so many first characters of NAME=VALUE.
 _PS = (
     DEMAND
+    + INSPECT_EACH
     + """\
 shown=$(timeout 30 docker ps --no-trunc --format \
   '{{.ID}}\t{{.Names}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}') || exit 1
 printf '%s\n' "$shown" | sed -n 's/^./ps=&/p'
 ids=$(printf '%s\n' "$shown" | cut -f 1)
-[ -z "$ids" ] || docker inspect --type container -f \
-  '{{.Id}} {{range .Config.Env}}{{if eq (printf "%.14s" .) "MESOS_TASK_ID="}}{{json .}}{{end}}{{end}}' \
-  $ids 2>/dev/null | sed 's/^/task=/'
+inspect_each \
+  '{{.Id}} {{range .Config.Env}}{{if eq (printf "%.14s" .) "MESOS_TASK_ID="}}{{json .}}{{end}}{{end}}' $ids |
+  sed 's/^/task=/'
 exit 0
 """
 )
