@@ -437,7 +437,7 @@ class Docker(Service):
 
 _RELOAD = """\
 systemctl kill -s HUP --kill-who=main docker || exit 1
-told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {entry}; }}
+told() {{ docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null | grep -qF -e {entry}; }}
 n=0
 while ! {{ {wanted} told; }}; do
   n=$((n+1))
