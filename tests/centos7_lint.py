@@ -202,7 +202,8 @@ def quoted_away(script: str) -> str:
 # programs
 
 WRAPPERS: Mapping[str, int] = {
-    **{"timeout": 1, "flock": 1},
+    "timeout": 1,
+    "flock": 1,
     **dict.fromkeys(("xargs", "env", "nsenter", "command", "exec", "nohup", "sudo"), 0),
 }
 """Programs that run another one, and how many operands of their own come before it."""

@@ -111,7 +111,7 @@ EXCLUDED = {
     "SC2194": "`case` of a word of the parameters",
     "SC2209": "`now=link`: the name of a program as a value",
 }
-"""What shellcheck (https://www.shellcheck.net/wiki) warns of here in vain, and why. Below warnings are matters of taste."""
+"""What shellcheck (https://www.shellcheck.net/wiki) warns of in vain, and why. Below warnings are matters of taste."""
 
 
 def _shape(text: str) -> str:
