@@ -455,7 +455,8 @@ def _docker(site: Site, seen: Seen) -> Found:
     policies = [one for one in there if one in DOCKER_POLICIES]
     if have and package not in have:
         meaning = f"{', '.join(have)} is installed, and {package} cannot be installed beside it"
-        remedy = f"set docker.package to {have[0]}, or remove it first: its containers end with it"
+        remedy = f"set docker.package to {have[0]} (6.1 and 7.3 label their folders where it runs with SELinux), "
+        remedy += "or remove it first: its containers end with it"
         if policies:
             remedy += f"; remove {', '.join(policies)} with it"
         return State.PROBLEM, have[0], meaning, remedy

@@ -27,6 +27,7 @@ from runbook import preflight
 from runbook.remote import session, steps
 from runbook.remote.containers import Container, Image
 from runbook.remote.hosts import Hosts
+from runbook.remote.labels import ContainerFolder
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Piece, compose, heredoc, question
 from runbook.remote.steps import Change, Command, Package, Rpm, Service, Step, Upload, sha256
@@ -196,6 +197,7 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
         Change("", actions=("mesos-1-S0.x",)),
     ),
     marathon_steps.ConfFolder: (Change("", actions=("zk.rpmsave",)),),
+    ContainerFolder: (Change("label it for containers"),),
     registry_steps.HasRead: (Change("restart"),),
     garbage.Collection: (Change("remove"),),
 }

@@ -91,7 +91,7 @@ def test_an_image_that_is_not_declared_is_told_at_once() -> None:
 
 
 def test_the_host_gets_image_folder_and_a_file_that_root_alone_reads() -> None:
-    image, data, folder, passwords = preparation(site())
+    image, data, _, folder, passwords = preparation(site())
     assert isinstance(image, Image)
     assert image.tag == "mysql:5.7.13"
     assert data == DataFolder("/opt/mysql", mode="0700")

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from runbook.errors import ParameterError, Problem
 from runbook.remote.containers import Image
+from runbook.remote.labels import ContainerFolder
 from runbook.remote.shell import facts
 from runbook.remote.steps import Change, Directory, File, Step
 from runbook.services.marathon.apps import App
@@ -101,6 +102,7 @@ def preparation(site: Site) -> tuple[Step, ...]:
     return (
         Image(image.tag, image.file, image.sha256),
         DataFolder(site.mysql.volume, mode="0700"),
+        ContainerFolder(site.mysql.volume),
         Directory(FOLDER, mode="0700"),
         File(password_file(site), lines, mode="0600", secret=True),
     )
