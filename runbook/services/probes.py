@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from runbook.remote.hosts import Output
 from runbook.remote.shell import facts
+from runbook.secrets import mask_arguments
 
 COMMAND_OF = r"""
 command_of() { tr '\0\n' '  ' 2>/dev/null < "/proc/$1/cmdline" | sed 's/ *$//'; }
@@ -97,7 +98,9 @@ def values(output: str, key: str) -> tuple[str, ...]:
 
 
 def shortened(command: str, length: int = 80) -> str:
-    """A command line that fits a sentence: a Java program's class instead of its class path, and cut to `length`."""
+    """A command line that fits a sentence: a Java program's class instead of its class path, cut to `length`, and with
+    what is a secret by its name masked (Marathon's has `--http_credentials`)."""
+    command = mask_arguments(command)
     words: Iterable[str] = command.split()
     if command.partition(" ")[0].rpartition("/")[2] == "java":
         words = ["java", *(word for word in list(words)[1:] if not word.startswith("-") and ".jar" not in word)]
