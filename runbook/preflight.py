@@ -34,7 +34,22 @@ FEW = 6
 """Hosts up to which a page is wide enough for a column each."""
 
 TOOLS = (
-    *("awk", "base64", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dirname", "find", "flock", "getconf"),
+    *(
+        "awk",
+        "base64",
+        "cat",
+        "chmod",
+        "chown",
+        "cp",
+        "cut",
+        "date",
+        "df",
+        "dirname",
+        "env",
+        "find",
+        "flock",
+        "getconf",
+    ),
     *("grep", "head", "ls", "mkdir", "mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sleep", "sort"),
     *("stat", "sync", "tail", "timeout", "tr", "xargs"),
 )
