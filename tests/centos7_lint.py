@@ -501,21 +501,5 @@ def violations(script: str) -> list[str]:
         found += [f"{rule.name}: {what!r}: {rule.why} ({rule.source})" for what in rule.finds(script, those)]
     for command in those:
         words = command.plain
-        if allowed(words):
-            continue
         found += problems_of_command(words, functions)
     return list(dict.fromkeys(found))
-
-
-ALLOWED: Mapping[tuple[str, ...], str] = {
-    ("sync",): "coreutils 8.22 syncs everything where it is given a file (src/sync.c:69): correct, and slow",
-}
-"""What is known and foreseen, by the words that it begins with."""
-
-
-def allowed(words: Sequence[str]) -> bool:
-    """Whether a command is one of ALLOWED."""
-    return any(
-        tuple(words[: len(begin)]) == begin and not any(word.startswith("-") for word in words[len(begin) :])
-        for begin in ALLOWED
-    )

@@ -144,6 +144,7 @@ def steps_of(site: Site) -> Iterator[Step]:
     yield engine.install(site)
     yield engine.service(site)
     yield from mysql_app.preparation(site)
+    yield mysql_app.retired_files(site)
     yield registry_steps.image(site)
     yield from registry_steps.container_steps(site, certificate)
     yield registry_steps.container(site, read_only=True, note="read-only")
@@ -197,6 +198,7 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
         Change("", actions=("mesos-1-S0.x",)),
     ),
     marathon_steps.ConfFolder: (Change("", actions=("zk.rpmsave",)),),
+    mysql_app.RetiredSecrets: (Change("remove"),),
     ContainerFolder: (Change("label it for containers"),),
     registry_steps.HasRead: (Change("restart"),),
     garbage.Collection: (Change("remove"),),
@@ -294,6 +296,7 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
         ),
         "services.mesos.logs.explain": lambda: asked(site, lambda hosts: logs.explain(hosts, "mesos-slave")),
         "services.mesos.slaves.registration": lambda: logs.milestones_probe("/var/log", "mesos-slave", REGISTRATION),
+        "services.mysql.chapter.MySql.retire": lambda: mysql_app.leaks_probe(site),
         "services.mysql.chapter.MySql._inside": lambda: mysql_client.exec_script(ID, 3306, account, ("mysql", "x")),
         "services.mysql.chapter.MySql._drill": lambda: f"docker kill {ID}",
         "services.mysql.diagnosis.of_containers": lambda: mysql_diagnosis.log_script(ID),
@@ -363,7 +366,7 @@ def collected() -> dict[str, str]:
         Piece("probe", question("docker ps"), short=True),
     ]
     made["frame"] = compose(pieces, MARKER, f"RUNBOOK_BACKUP=/x\n{exclusive}")
-    made["sudo"] = session._SUDO.removeprefix("/bin/sh -c '").removesuffix("'")
+    made["sudo"] = session._SUDO_TEXT
     unique = {text: name for name, text in reversed(made.items())}
     return {name: text for text, name in reversed(unique.items())}
 
