@@ -853,7 +853,7 @@ _PID_OF = """\
 ours() {{ [ -r "/proc/$1/cmdline" ] && tr '\\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -e {process}; }}
 pid_of() {{
   pid=$(cat {pid_file} 2>/dev/null)
-  case $pid in ''|*[!0-9]*) return 1;; esac
+  case $pid in (''|*[!0-9]*) return 1;; esac
   ours "$pid" && echo "$pid"
 }}
 """
@@ -863,13 +863,15 @@ old=$(pid_of)
 gone() {{ [ -z "$old" ] || ! ours "$old"; }}
 await gone || {{ echo {name} did not stop within {timeout} s: process "$old" still runs >&2; exit 1; }}
 """
+# Of a command line only the program is shown: passwords stand in the arguments of some.
 _START = """\
-{start} || exit 1
+( cd {folder} 2>/dev/null || cd /; exec env LC_ALL={locale} {start} ) || exit 1
 failed() {{
   echo {name} "$1" >&2
   pid=$(cat {pid_file} 2>/dev/null)
   if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
-    echo {pid_file} names process "$pid", which is another program: "$(tr '\\0' ' ' < "/proc/$pid/cmdline")" >&2
+    other=$(tr '\\0' '\\n' < "/proc/$pid/cmdline" | head -n 1)
+    echo {pid_file} names process "$pid", which is another program: "$other" >&2
   fi
   exit 1
 }}
@@ -883,7 +885,8 @@ class CommandService(Step):
     """A service with start and stop commands of its own instead of a unit, as ZooKeeper's zkServer.sh (document 1.2).
 
     It runs when the process that `pid_file` names is alive and has `process` in its command line: a stale pid file
-    whose number was given to another program does not count. Commands are lists of words.
+    whose number was given to another program does not count. Commands are lists of words. What `start` starts runs in
+    `folder` (in / where that is not there) and with `locale`, and not with those of the script that starts it.
     """
 
     name: str
@@ -895,10 +898,15 @@ class CommandService(Step):
     running: bool = True
     timeout: int = 30
     """Seconds that the process may take to appear after `start`, and to go after `stop`."""
+    folder: str = "/"
+    locale: str = "en_US.UTF-8"
+    """That of Mesos' and Marathon's units; where a host does not have it, programs run in C."""
 
     def __post_init__(self) -> None:
         for path in (self.pid_file, *self.restart_if_newer):
             _check_path(path)
+        if self.folder != "/":
+            _check_path(self.folder)
 
     @property
     def label(self) -> str:
@@ -936,6 +944,8 @@ class CommandService(Step):
             "name": quote(self.name),
             "pid_file": quote(self.pid_file),
             "timeout": self.timeout,
+            "folder": quote(self.folder),
+            "locale": quote(self.locale),
             "start": " ".join(map(quote, self.start)),
             "stop": " ".join(map(quote, self.stop)),
         }
@@ -975,7 +985,10 @@ class Command(Step):
         return self.name
 
     def probe(self) -> str:
-        return f'out=$( ( {self.probe_script}\n) 2>&1 ); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        # The text stands outside `$( )`, as a piece's does (shell.py).
+        return (
+            f'asked() {{ (\n{self.probe_script}\n) 2>&1; }}\nout=$(asked); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         first, _, output = state.partition("\n")

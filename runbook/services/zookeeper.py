@@ -99,6 +99,7 @@ def service(site: Site) -> CommandService:
         process=diagnosis.PROCESS,
         restart_if_newer=(_zoo_cfg(site), _myid(site)),
         timeout=5,
+        folder=site.zookeeper.log_dir,  # where zkEnv.sh sets no ZOO_LOG_DIR, it is "."
     )
 
 

@@ -42,6 +42,42 @@ def pid_file(site: Site) -> str:
     return f"{site.zookeeper.pid_dir}/zookeeper_server.pid"
 
 
+ENVIRONMENT = r"""
+sed -n -e 's/^[[:space:]]*\(export[[:space:]]\{{1,\}}\)\{{0,1\}}ZOOPIDFILE=/zookeeper_env=ZOOPIDFILE /p' \
+  -e 's/^[[:space:]]*\(export[[:space:]]\{{1,\}}\)\{{0,1\}}ZOO_LOG_DIR=/zookeeper_env=ZOO_LOG_DIR /p' \
+  {conf}/zookeeper-env.sh 2>/dev/null
+"""
+"""Prints what zookeeper-env.sh sets of what zkServer.sh takes from it, in order."""
+
+
+def moved(site: Site, text: str) -> Iterator[tuple[str, str, str]]:
+    """Where zookeeper-env.sh sends ZooKeeper's pid file and logs elsewhere than the parameters say, by what ENVIRONMENT
+    printed: the cause, the evidence and the hint. Ambari's sends them to /var/run/zookeeper and /var/log/zookeeper.
+
+    A value with a variable in it is not judged. Source: zkEnv.sh and zkServer.sh of 3.4.6.
+    """
+    file, zookeeper = f"{site.zookeeper.conf_dir}/zookeeper-env.sh", site.zookeeper
+    found = {}
+    for line in values(text, "zookeeper_env"):
+        name, _, value = line.partition(" ")
+        found[name] = re.sub(r"""^(?:"([^"]*)"|'([^']*)'|([^\s#;]*)).*""", r"\1\2\3", value)
+    pids, logs = found.get("ZOOPIDFILE", ""), found.get("ZOO_LOG_DIR", "")
+    if pids and "$" not in pids and not _same_path(pids, pid_file(site)):
+        folder, _, name = pids.rpartition("/")
+        hint = f"set zookeeper.pid_dir to {folder}"
+        if name != pid_file(site).rpartition("/")[2]:
+            hint = f"let ZOOPIDFILE there be {pid_file(site)}"
+        yield "zkServer.sh writes another pid file", f"{file} has ZOOPIDFILE={pids}, not {pid_file(site)}", hint
+    if logs and "$" not in logs and not _same_path(logs, zookeeper.log_dir):
+        evidence = f"{file} has ZOO_LOG_DIR={logs}, not {zookeeper.log_dir}"
+        yield "ZooKeeper logs to another folder", evidence, f"set zookeeper.log_dir to {logs}"
+
+
+def _same_path(one: str, other: str) -> bool:
+    """Whether two paths are the same: /var/run is a link to /run."""
+    return len({re.sub(r"^/var/run(?=/|$)", "/run", path.rstrip("/")) for path in (one, other)}) == 1
+
+
 _PROBE = r"""
 conf={conf}; wanted={data}; logs={logs}; pids={pids}
 grep -l '{process}' /proc/[0-9]*/cmdline 2>/dev/null | sed 's,/proc/\([0-9]*\).*,runs=\1,'
@@ -61,7 +97,7 @@ if [ -d "$data" ]; then
   echo "owner=$(stat -L -c %U "$data")"
   (cd "$data/version-2" 2>/dev/null && ls -t | head -n 40) | while read -r f; do
     p=$data/version-2/$f
-    case $f in log.*|snapshot.*|*Epoch) ;; *) continue;; esac
+    case $f in (log.*|snapshot.*|*Epoch) ;; (*) continue;; esac
     begin=$(head -c 4 "$p" | od -An -v -tx1 | tr -d ' \n'); end=$(tail -c 5 "$p" | od -An -v -tx1 | tr -d ' \n')
     stat -c "file=$f %s %U ${{begin:--}} ${{end:--}}" "$p"
   done
@@ -94,7 +130,7 @@ def probe(site: Site) -> str:
         pids=quote(pid_file(site)),
         process=f"[{PROCESS[0]}]{PROCESS[1:]}",  # a pattern that does not match grep's own command line
     )
-    return timed(LISTENERS + asked)
+    return timed(LISTENERS + ENVIRONMENT.format(conf=quote(zookeeper.conf_dir)) + asked)
 
 
 @dataclass(frozen=True)
@@ -189,6 +225,7 @@ def diagnose(site: Site, outputs: Mapping[str, Output], serving: frozenset[str])
             continue
         here = seen[name]
         causes = [
+            *(Finding(name, *one) for one in moved(site, here.text)),
             *_pid_file(site, here),
             *_configuration(site, here, seen),
             *_identity(site, here),

@@ -95,6 +95,24 @@ def test_one_that_was_never_started_is_told_to_be_started(host: Host) -> None:
     assert host.causes() == ["ZooKeeper does not run"]
 
 
+def test_what_zookeeper_env_sends_elsewhere(host: Host) -> None:
+    (host.conf / "zookeeper-env.sh").write_text(
+        "export JAVA_HOME=/usr/jdk64\nexport ZOO_LOG_DIR=/var/log/zookeeper\n"
+        "  export ZOOPIDFILE=/var/run/zookeeper/zookeeper_server.pid\n#ZOOPIDFILE=/x\n"
+    )
+    pids, logs = host.found()
+    assert pids.cause == "zkServer.sh writes another pid file"
+    assert f"ZOOPIDFILE=/var/run/zookeeper/zookeeper_server.pid, not {host.data}" in pids.evidence
+    assert (pids.remedy, logs.remedy) == (
+        "set zookeeper.pid_dir to /var/run/zookeeper",
+        "set zookeeper.log_dir to /var/log/zookeeper",
+    )
+    (host.conf / "zookeeper-env.sh").write_text(
+        f'export ZOO_LOG_DIR={host.logs}/\nexport ZOOPIDFILE="{host.data}/zookeeper_server.pid"\n'
+    )
+    assert host.causes() == ["ZooKeeper does not run"]
+
+
 def test_a_pid_file_whose_process_is_gone(host: Host) -> None:
     (host.data / "zookeeper_server.pid").write_text("4711")
     (finding,) = host.found()

@@ -21,6 +21,7 @@ from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Package, Step
+from runbook.secrets import mask_arguments
 from runbook.services.docker import daemon
 from runbook.services.docker.returned import Before
 from runbook.services.mesos.steps import Daemon
@@ -198,7 +199,8 @@ def unit_of(output: Output) -> tuple[str, str]:
         state = "⚠ systemd has not read it since it was changed: run `systemctl daemon-reload`"
     else:
         state = "✓ as shipped" + (f", with {plural(len(drop_ins), 'drop-in')}" if drop_ins else "")
-    return state, base64.b64decode(found["unit"]).decode("utf-8", "replace").rstrip()
+    # a proxy's URL in it may have a password
+    return state, mask_arguments(base64.b64decode(found["unit"]).decode("utf-8", "replace").rstrip())
 
 
 # 5.2: what the engine says of itself

@@ -36,6 +36,7 @@ from runbook.remote.steps import (
     put_away,
     unified_diff,
 )
+from runbook.secrets import mask_arguments
 from runbook.services import zookeeper
 from runbook.services.mesos.resources import show
 from runbook.services.mesos.slave_info import Difference
@@ -245,9 +246,9 @@ known() {{ printf '%s\\n' "$usage" | grep -qF -e "--$1=" -e "--[no-]$1 "; }}
 for f in {folder}/*; do
   [ -f "$f" ] || continue
   name=${{f##*/}}; flag=${{name#[?]}}; flag=${{flag#no-}}
-  case $name in {leftovers}) echo "leftover=$name"; continue;; esac
+  case $name in ({leftovers}) echo "leftover=$name"; continue;; esac
   echo "flag=$flag"
-  case $flag in {own}) continue;; esac
+  case $flag in ({own}) continue;; esac
   command -v {program} >/dev/null 2>&1 || continue
   usage=${{usage-$({program} --help 2>&1)}}
   known "$flag" || echo "unknown=$name"
@@ -605,7 +606,7 @@ class NoLeftovers(Step):
             pid, slave_id, directory, executor, command = line.split(" ", 4)
             ours = any(directory.startswith(f"{work_dir}/slaves/{slave_id}/") for work_dir in self.work_dirs)
             if slave_id != latest and ours:
-                processes.setdefault((executor, slave_id), []).append((int(pid), command.strip()))
+                processes.setdefault((executor, slave_id), []).append((int(pid), mask_arguments(command.strip())))
         left = [
             Leftover(executor, slave_id, tuple(pid for pid, _ in those), command=those[0][1])
             for (executor, slave_id), those in processes.items()

@@ -241,7 +241,7 @@ for d in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/sy
   done
 done
 s=$(sha256sum < {ca} 2>/dev/null) && echo "ca=${{s%% *}}"
-case $unit in *ActiveState=active*)
+case $unit in (*ActiveState=active*)
   echo "registries=$(docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null)"
 esac
 exit 0
@@ -354,7 +354,7 @@ class Docker(Service):
 
     def probe(self) -> str:
         return (
-            f"{super().probe()}case $unit in *ActiveState=active*)\n"
+            f"{super().probe()}case $unit in (*ActiveState=active*)\n"
             "  echo \"registries=$(docker info -f '{{json .RegistryConfig}}' 2>/dev/null)\"\nesac\n"
         )
 
@@ -437,7 +437,7 @@ class Docker(Service):
 
 _RELOAD = """\
 systemctl kill -s HUP --kill-who=main docker || exit 1
-told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {entry}; }}
+told() {{ docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null | grep -qF -e {entry}; }}
 n=0
 while ! {{ {wanted} told; }}; do
   n=$((n+1))
