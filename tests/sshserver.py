@@ -40,6 +40,7 @@ class Faults:
     drop_after_marks: int | None = None  # the connection breaks
     drop_after_bytes: int | None = None
     drop_at: bytes | None = None  # as soon as its output holds this
+    drop_after_exit: bool = False  # between the exit status and the output, which sshd sends in any order
     drop_upload_after: int | None = None  # bytes written by SFTP
     refuse_upload: bool = False  # as a full disk does
     no_sftp: bool = False
@@ -223,6 +224,8 @@ class SshServer:
             with suppress(EOFError, OSError):  # the client has gone
                 if status >= 0:
                     channel.send_exit_status(status)
+                if self.faults.drop_after_exit and self.faults.strike():
+                    self.drop()
                 relays[1].join()
                 relays[2].join()
                 channel.close()
@@ -238,7 +241,7 @@ class SshServer:
         breaks = (faults.drop_after_marks, faults.drop_after_bytes) != (None, None)
         drops = not hangs and breaks and faults.strike()
         with source:
-            while data := source.read(1 << 16):
+            while not faults.drop_after_exit and (data := source.read(1 << 16)):
                 ends = [found.end() for found in _MARK.finditer(data)]
                 marks += len(ends)
                 sent += len(data)

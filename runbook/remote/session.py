@@ -604,6 +604,9 @@ class Session:
             self._drain(channel, reader)
             if not channel.exit_status_ready() or (status := channel.recv_exit_status()) == -1:
                 raise EOFError("it ended without an exit status")
+            # sshd may send the exit status before the last of the output.
+            if channel.closed and not channel.eof_received and not reader.done:
+                raise EOFError("it ended before all of the output had arrived")
             return status & 0xFF
 
     def _drain(self, channel: paramiko.Channel, reader: Reader) -> None:

@@ -135,13 +135,15 @@ s=$(sha256sum < "$t"); [ "${{s%% *}}" = {wanted} ] || {{ echo "the content did n
 chown {owner} "$t"
 chmod {mode} "$t"
 {compare}
-b={backup}
-if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
-fi
-sync "$t" 2>/dev/null || sync
+{backup}sync "$t" 2>/dev/null || sync
 mv -fT "$t" "$p"
 if command -v restorecon >/dev/null 2>&1; then restorecon "$p"; fi
+"""
+_BACKUP = f"""\
+b="$RUNBOOK_BACKUP"
+if [ -e "$p" ] && ! [ -e "$b$p" ]; then
+  mkdir -p -m 700 {STATE_DIR}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
+fi
 """
 _COMPARE = """\
 if [ -L "$p" ]; then now=link
@@ -241,8 +243,11 @@ class _FileStep(Step):
     def reads(self) -> frozenset[str]:
         return frozenset({self.path})
 
-    def _write(self, change: Change, mode: str, owner: str) -> str:
-        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh."""
+    def _write(self, change: Change, mode: str, owner: str, *, keep: bool = True) -> str:
+        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh.
+
+        With `keep`, the earlier content goes to the record's backup on the host.
+        """
         content = change.content or b""
         return _WRITE_FILE.format(
             path=quote(self.path),
@@ -253,7 +258,7 @@ class _FileStep(Step):
             owner=owner,
             mode=mode,
             compare=_COMPARE.format(observed=quote(change.observed)),
-            backup='"$RUNBOOK_BACKUP"',
+            backup=_BACKUP if keep else "",
         )
 
     def _probe(self, wanted: str, cap: int) -> str:
@@ -277,7 +282,7 @@ class _FileStep(Step):
 class File(_FileStep):
     """A whole file that the runbook owns: content (text in UTF-8, or bytes), mode, owner and group.
 
-    With `secret`, neither the present nor the new content is brought back or shown.
+    With `secret`, neither the present nor the new content is brought back or shown, and no backup is kept.
     """
 
     path: str
@@ -322,7 +327,7 @@ class File(_FileStep):
 
     def script(self, change: Change) -> str:
         if change.content is not None:
-            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"))
+            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"), keep=not self.secret)
         return "\n".join(
             [
                 f"set -e\np={quote(self.path)}",

@@ -253,6 +253,15 @@ def test_a_lost_connection_shows_how_far_the_script_got(server: SshServer, sessi
     assert ask(session, "echo back").out == "back\n"
 
 
+def test_a_connection_lost_after_the_exit_status_and_before_the_output_is_lost(
+    server: SshServer, session: Session
+) -> None:
+    """OpenSSH sends the exit status as soon as the program ended, its last output maybe after it."""
+    server.faults = Faults(drop_after_exit=True, times=1)
+    with pytest.raises(ConnectionLost, match="before all of the output had arrived"):
+        session.execute([Piece("a", "echo x")], soon())
+
+
 def test_nothing_more_is_begun_once_nobody_listens(server: SshServer, session: Session) -> None:
     server.faults = Faults(drop_after_marks=1, times=1)
     with pytest.raises(ConnectionLost):
