@@ -31,7 +31,7 @@ from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
 from runbook.services.docker.images import needed
-from runbook.services.probes import LISTENERS, ahead, listeners, timed, values
+from runbook.services.probes import LISTENERS, OWN_NAMES, ahead, listeners, loopback_names, timed, values
 from runbook.services.zookeeper_diagnosis import ENVIRONMENT, moved
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
@@ -249,7 +249,8 @@ def question(site: Site, host: HostParameters) -> str:
     if "docker" in host.roles:
         packages = " ".join(map(quote, dict.fromkeys((site.docker.package, *DOCKER_PACKAGES, *DOCKER_POLICIES))))
         asked += _DOCKER_QUESTION.format(packages=packages, root=DOCKER_ROOT)
-    return timed(asked + LISTENERS)
+    address = quote(host.address)
+    return timed(f"{asked}{OWN_NAMES}own_names {address}\n{LISTENERS}")
 
 
 def _ask(site: Site, host: HostParameters, hosts: Hosts) -> Seen:
@@ -530,12 +531,31 @@ def _room_for_images(site: Site, seen: Seen) -> dict[str, tuple[float, float]]:
 def _address(site: Site, seen: Seen) -> Found:
     have = [address for address in values(seen.output.stdout, "address") if not address.startswith("127.")]
     wanted = seen.host.address
+    if loopback := loopback_names(seen.output.stdout):
+        return _loopback(seen.host, *loopback[-1])
     if wanted in have or not wanted.replace(".", "").isdecimal():
         return _ok(wanted)
     meaning = (
         f"{wanted} is on none of its interfaces ({', '.join(have)}), and services are told to listen there (2.2.4)"
     )
     return State.PROBLEM, ", ".join(have), meaning, "give the address that the host has itself, not that of a router"
+
+
+def _loopback(host: HostParameters, name: str, address: str, line: int) -> Found:
+    """What it costs that /etc/hosts maps the host's own name to the loopback: worst where services are called by it."""
+    hurt = [
+        "libprocess announces it, so that masters do not reach frameworks and executors that have no LIBPROCESS_IP"
+    ] * bool({"mesos_master", "mesos_slave", "marathon"}.intersection(host.roles))
+    by_name = name == host.address
+    if by_name and "zookeeper" in host.roles:
+        hurt.append("ZooKeeper binds its quorum and election ports to it")
+    if by_name and "marathon" in host.roles:
+        hurt.append("Marathon's hostname leads its own requests to the loopback")
+    meaning = (
+        f"/etc/hosts line {line} maps its own name {name} to {address}: {'; '.join(hurt) or 'services bind to it'}"
+    )
+    remedy = f"take {name} out of that line, and map it to the address at which other hosts reach this one"
+    return State.PROBLEM if by_name else State.WARNING, f"{name} is {address}", meaning, remedy
 
 
 HOLDERS = {

@@ -158,6 +158,11 @@ LastingPath = Annotated[str, AfterValidator(_host_path), AfterValidator(_lasting
 LocalPath = Annotated[Path, AfterValidator(_local_path)]
 """A path on this machine, made absolute; in a parameter file it is relative to that file, and `~` is understood."""
 
+SettingName = Annotated[
+    str, _matching(r"[A-Za-z0-9_.*?-]+", "the name of a setting", "write it as the file has it; * and ? are understood")
+]
+"""A setting's name, or a pattern of names."""
+
 ZnodePath = Annotated[
     str, _matching(r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+", "the path of a znode", "write /NAME, for instance /mesos")
 ]

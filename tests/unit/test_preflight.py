@@ -285,6 +285,21 @@ def test_an_address_that_the_host_does_not_have() -> None:
     assert "198.51.100.11 is on none of its interfaces (10.0.0.7)" in item.meaning
 
 
+def test_a_name_of_its_own_that_is_the_loopback() -> None:
+    item = judged("address", seen(site(), "maps=node1.example 198.51.100.11 1", "maps=node1 127.0.0.1 2"))
+    assert (item.state, item.found) == (State.WARNING, "node1 is 127.0.0.1")
+    assert "/etc/hosts line 2 maps its own name node1 to 127.0.0.1: libprocess announces it" in item.meaning
+    named = Site.parse(
+        "name: x\nhosts: [{name: n, address: node1, roles: [zookeeper, mesos_master, marathon]}]\n"
+        "zookeeper: {allow_even: true}\nmesos: {master: {allow_even: true}}\n",
+        Path("x.yml"),
+    )
+    item = judged("address", seen(named, "maps=node1 127.0.1.1 2"), named)
+    assert item.state is State.PROBLEM
+    assert "ZooKeeper binds its quorum and election ports to it" in item.meaning
+    assert "Marathon's hostname" in item.meaning
+
+
 def test_a_port_may_be_held_by_the_service_that_it_is_for_and_by_no_other() -> None:
     own = [f"listen=2181 7 {JAVA}", f"listen=3888 7 {JAVA}", "listen=8150 9 /usr/sbin/mesos-master --port=8150"]
     item = judged("ports", seen(site(), *own))

@@ -52,6 +52,19 @@ def test_a_rollout_ends_with_its_outcome_and_its_folder(
     assert "1 Rehearsal" in done.stderr  # progress is not among what a program reads
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--active-checks"], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks"),
+        ([], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks, 1 not tried"),
+    ],
+)
+def test_active_checks_reach_the_notebooks_that_have_them(tmp_path: Path, arguments: list[str], line: str) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "acts")
+    done = invoke("rollout", SITE, "--mode", "verify", "--notebooks", folder, *arguments)
+    assert (done.exit_code, done.stdout.splitlines()[-2]) == (0, line), done.output
+
+
 def test_chapters_can_be_chosen(tmp_path: Path) -> None:
     folder = chapters(tmp_path / "notebooks", "nothing_to_do", "changes", "step_fails")
     done = invoke("rollout", SITE, "--chapters", "0-1", "--notebooks", folder, "--outputs", "elsewhere")
