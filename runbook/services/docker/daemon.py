@@ -17,6 +17,8 @@ from runbook.remote.shell import facts
 from runbook.services.probes import values
 
 SETTINGS = "/etc/docker/daemon.json"
+REGISTRY_DROP_IN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
+"""The drop-in of Docker's unit that chapter 7 writes where the trust must be on the command line."""
 RETURNING = frozenset({"always", "unless-stopped"})
 """The restart policies with which a container that ran comes back with Docker."""
 

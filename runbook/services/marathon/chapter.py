@@ -273,7 +273,8 @@ class MarathonChapter(Chapter):
     def _start_steps(self, host: HostParameters) -> Sequence[Step]:
         # A plan must foresee the files and the start of a package that is not there yet.
         planned = (steps.install(self.site),) if self.mode is Mode.PLAN else ()
-        return *planned, *steps.settings(self.site, host), steps.service(self.site, host)
+        own = *steps.settings(self.site, host), *steps.drift(self.site)
+        return *planned, *own, steps.service(self.site, host)
 
     def _deploy(self, app: App) -> ApplyResult:
         scaled = app_id(app["id"]) == app_id(HELLO)

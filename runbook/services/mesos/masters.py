@@ -180,6 +180,7 @@ class MesosMasters(MesosChapter):
         gate, consequence = self._gate(host, ensemble)
         return (
             *planned,
+            *steps.drift(self.site, self.program),
             steps.FlagFolder(self.program),
             steps.Release(self.program),
             steps.master_service(self.site, gate, consequence),

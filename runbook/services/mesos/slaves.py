@@ -135,6 +135,7 @@ def start_steps(site: Site, host: HostParameters, foreseen: Forecast, mode: Mode
         *(steps.install(site) if mode is Mode.PLAN else ()),  # a plan foresees a package that is not there yet
         *reset,
         *steps.slave_settings(site, host, docker=foreseen.docker),
+        *steps.drift(site, steps.SLAVE),
         steps.FlagFolder(steps.SLAVE),
         steps.Release(steps.SLAVE),
         steps.slave_service(site, host),

@@ -46,7 +46,7 @@ KEY = "insecure-registries"
 FLAG = "--insecure-registry"
 ADDED = "RUNBOOK_INSECURE_REGISTRIES"
 """The variable by which the drop-in of ours adds flags to the unit's command, so that both can be told apart."""
-DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
+DROPIN = daemon.REGISTRY_DROP_IN
 CERTIFICATES = "/etc/docker/certs.d"
 _FOLDER = str(PurePosixPath(DROPIN).parent)
 _SHELLS = frozenset({"sh", "bash", "dash"})
