@@ -16,6 +16,7 @@ Mesos' documentation (changing the master quorum); systemd.unit(5) (drop-ins, co
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import socket
@@ -34,12 +35,13 @@ from runbook.remote.steps import (
     Service,
     Step,
     put_away,
+    sha256,
     unified_diff,
 )
 from runbook.remote.units import PackagedUnit, SafePaths
 from runbook.services import zookeeper
 from runbook.services.flags import ACTIVATE, FlagDaemon, FlagSource, ForeignFlags
-from runbook.services.mesos.resources import show
+from runbook.services.mesos.resources import parse_value, show
 from runbook.services.mesos.slave_info import Difference
 from runbook.services.probes import values
 from runbook.site import HostParameters, MesosMasterParameters, MesosSlaveParameters, Site
@@ -187,7 +189,7 @@ def flag_source(program: str) -> FlagSource:
     return FlagSource(
         unit=program,
         directory=f"/etc/{program}",
-        lists=() if program == MASTER else ("attributes", "resources"),
+        lists=() if program == MASTER else LISTS,
         defaults=("/etc/default/mesos", own),
         variables=VARIABLES[program],
         prefix="MESOS_",
@@ -454,7 +456,7 @@ def master_service(site: Site, gate: str | None = None, consequence: str = "") -
 
 def _watched(program: str, files: Sequence[Step]) -> tuple[str, ...]:
     """What a program must be younger than. The folder of flags tells, by its own time, of a flag that was removed."""
-    return f"/etc/{program}", *(step.path for step in files if isinstance(step, File | Lines | Absent))
+    return f"/etc/{program}", *(step.path for step in files if isinstance(step, File | Lines | Absent | ListFlag))
 
 
 @dataclass(frozen=True)
@@ -581,11 +583,117 @@ def slave_settings(site: Site, host: HostParameters, *, docker: bool) -> tuple[S
         *zookeeper.connection_file(site),
         _defaults(SLAVE, MASTER="`cat /etc/mesos/zk`"),
         _defaults("mesos", LOGS=quote(site.mesos.master.log_dir)),
-        *(
-            Absent(f"/etc/{SLAVE}/{name}") if value is None else File(f"/etc/{SLAVE}/{name}", f"{value}\n")
-            for name, value in flags.items()
-        ),
+        *(_slave_flag(name, value) for name, value in flags.items()),
     )
+
+
+def _slave_flag(name: str, value: str | None) -> Step:
+    path = f"/etc/{SLAVE}/{name}"
+    if name in LISTS:
+        return ListFlag(path, value)
+    return Absent(path) if value is None else File(path, f"{value}\n")
+
+
+LISTS = ("attributes", "resources")
+"""The flags of a slave that the start script reads from a directory as well: each file is an entry `name:content`."""
+
+
+def entries(value: str | None) -> dict[str, str]:
+    """The entries of a flag such as `cpus:4;ports:[8401-8599]`, by name. None has none."""
+    parts = (part.partition(":") for part in (value or "").split(";") if part.strip())
+    return {name.strip(): content.strip() for name, _, content in parts}
+
+
+def same_entries(one: str | None, other: str | None) -> bool:
+    """Whether two values of such a flag mean the same to Mesos."""
+    left, right = entries(one), entries(other)
+    return left.keys() == right.keys() and all(_same_value(left[name], right[name]) for name in left)
+
+
+def _same_value(one: str, other: str) -> bool:
+    try:
+        return parse_value(one) == parse_value(other)
+    except ValueError:  # no value of Mesos: it differs from ours
+        return False
+
+
+@dataclass(frozen=True)
+class ListFlag(Step):
+    """A flag of a slave that is a list of entries: a file, or, where an administrator made one, a directory of files.
+
+    None: there is no such flag. In a directory each entry is a file of its own, and entries that are not wanted are put
+    away, as the whole content of a file is replaced.
+    """
+
+    path: str
+    value: str | None
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def label(self) -> str:
+        return f"file {self.path}"
+
+    @property
+    def _file(self) -> Step:
+        return Absent(self.path) if self.value is None else File(self.path, f"{self.value}\n")
+
+    def probe(self) -> str:
+        path = quote(self.path)
+        return (
+            f"if [ -d {path} ]; then\n  echo form=directory\n  for f in {path}/*; do\n"
+            '    if [ -f "$f" ] && [ -s "$f" ]; then echo "entry=${f##*/} $(base64 < "$f" | tr -d \'\\n\')"; fi\n'
+            f"  done\nelse\n  echo form=file\n{self._file.probe()}fi\n"
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if facts(state)["form"] == "file":
+            return self._file.plan(state, pending)
+        present = self._present(state)
+        wanted = entries(self.value)
+        differing = [
+            name
+            for name in sorted(present.keys() | wanted.keys())
+            if name not in present
+            or name not in wanted
+            or not _same_value(present[name].decode("utf-8", "replace").strip(), wanted[name])
+        ]
+        if not differing:
+            return None
+        diff = ""
+        for name in differing:
+            content = present.get(name)
+            diff += "" if content is None else f"-{self.path}/{name}: {content.decode('utf-8', 'replace').strip()}\n"
+            diff += f"+{self.path}/{name}: {wanted[name]}\n" if name in wanted else ""
+        hashes = (sha256(present[name]) if name in present else "absent" for name in differing)
+        actions = tuple(f"{observed} {name}" for observed, name in zip(hashes, differing, strict=True))
+        return Change(f"edit the directory {self.path}", diff, actions=actions)
+
+    def _present(self, state: str) -> dict[str, bytes]:
+        lines = (line.split(" ", 1) for line in values(state, "entry"))
+        return {name: base64.b64decode(content) for name, content in lines}
+
+    def script(self, change: Change) -> str:
+        if not change.actions:
+            return self._file.script(change)
+        wanted = entries(self.value)
+        script = "set -e\n"
+        for action in change.actions:
+            observed, name = action.split(" ", 1)
+            path = f"{self.path}/{name}"
+            if name in wanted:
+                file = File(path, f"{wanted[name]}\n")
+                written = file.script(Change("", observed=observed, content=f"{wanted[name]}\n".encode()))
+                script += f"(\n{written}\n)\n"
+            else:
+                script += put_away(path)
+        return script
 
 
 def slave_service(site: Site, host: HostParameters) -> ConfiguredDaemon:
