@@ -114,9 +114,9 @@ def settings_of(found: Mapping[str, str]) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The JSON object that a text is, or an empty one."""
+    """The JSON object that a text is, with or without a byte order mark, or an empty one."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
