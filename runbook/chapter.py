@@ -148,9 +148,10 @@ class Chapter:
     """One chapter on one site.
 
     `site_file` is the parameter file (relative: looked up here, then in the folders above), `mode` is `plan`, `apply`
-    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title` as in the document, name in
-    `needs` the roles without which there is nothing to do, and in `parameters` what their notebook takes beyond these
-    three.
+    or `verify`, `yes` answers every gate beforehand. With `active_checks`, `verify` may make checks that write
+    something temporary (see `may_act`). Subclasses set `number` and `title` as in the document, name in
+    `needs` the roles without which there is nothing to do, and in `parameters` what their notebook takes beyond the
+    first three; a notebook with active checks has `active_checks` in its parameters and passes it on.
 
     Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
     `outputs/`, named in the cell's output, and closed by `finish()`.
@@ -167,13 +168,16 @@ class Chapter:
 
     _open: ClassVar[Chapter | None] = None  # of this process; a notebook has one, a cell run again makes another
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        self._refuse(mode, yes)
+    def __init__(
+        self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False, active_checks: bool = False
+    ) -> None:
+        self._refuse(mode, yes, active_checks)
         self.site = Site.load(upwards(site_file))
         if missing := self.site.lacking(self.number, self.needs):
             raise ParameterError(missing)
         self.mode = Mode(mode)
         self.yes = yes
+        self.active_checks = active_checks
         if Chapter._open is not None:
             Chapter._open.close()
         self._began = time.monotonic()
@@ -208,6 +212,12 @@ class Chapter:
             Mode.VERIFY: "nothing is touched, and it fails where anything differs",
         }
         return f"{self.number} {self.title} on {self.site.name} ({self.site.file}), mode {self.mode}: {does[self.mode]}"
+
+    @property
+    def may_act(self) -> bool:
+        """Whether a check may write something temporary (a znode, a log line): in apply mode, in verify mode only with
+        `active_checks`, in a plan never. A claim that cannot be evaluated otherwise returns `Evidence.inactive`."""
+        return self.mode is Mode.APPLY or (self.mode is Mode.VERIFY and self.active_checks)
 
     def hosts(self, role: str | None = None) -> Hosts:
         """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
@@ -348,12 +358,13 @@ class Chapter:
         if Chapter._open is not self:
             raise RuntimeError(f"chapter {self.number} is closed: run the cell that opens it again")
 
-    def _refuse(self, mode: object, yes: object) -> None:
+    def _refuse(self, mode: object, yes: object, active_checks: object) -> None:
         problems = []
         if mode not in list(Mode):
             problems.append(Problem(NOTEBOOK, 0, "mode", f"{mode!r} is not a mode", f"one of {', '.join(Mode)}"))
-        if not isinstance(yes, bool):
-            problems.append(Problem(NOTEBOOK, 0, "yes", f"{yes!r} is not a truth value", "true or false"))
+        for name, value in {"yes": yes, "active_checks": active_checks}.items():
+            if not isinstance(value, bool):
+                problems.append(Problem(NOTEBOOK, 0, name, f"{value!r} is not a truth value", "true or false"))
         if not is_interactive():
             problems += unknown(injected_names(), self.parameters, NOTEBOOK)
         if problems:

@@ -82,6 +82,11 @@ def check(ctx: click.Context, site: Path) -> None:
     "--mode", type=MODES, default="plan", show_default=True, help="plan shows differences and touches nothing."
 )
 @click.option("--yes", is_flag=True, help="Answer every gate with yes.")
+@click.option(
+    "--active-checks",
+    is_flag=True,
+    help="Let verify make checks that write something temporary, such as a znode; by default it writes nothing.",
+)
 @click.option("--outputs", type=FOLDER, help="Where records go.  [default: outputs]")
 @click.option("--notebooks", type=FOLDER, default=Path("notebooks"), show_default=True, help="Where the chapters are.")
 @click.option(
@@ -97,6 +102,7 @@ def rollout(
     chapters: str | None,
     mode: str,
     yes: bool,
+    active_checks: bool,
     outputs: Path | None,
     notebooks: Path,
     cell_timeout: int | None,
@@ -114,6 +120,7 @@ def rollout(
         chapters=chapters,
         mode=Mode(mode),
         yes=yes,
+        active_checks=active_checks,
         outputs=outputs or upwards("outputs"),
         notebooks=notebooks,
         cell_timeout=cell_timeout or run.CELL_TIMEOUT,

@@ -123,6 +123,7 @@ def rollout(
     chapters: str | None = None,
     mode: Mode = Mode.PLAN,
     yes: bool = False,
+    active_checks: bool = False,
     outputs: Path = Path("outputs"),
     notebooks: Path = Path("notebooks"),
     cell_timeout: int = CELL_TIMEOUT,
@@ -130,6 +131,7 @@ def rollout(
 ) -> Finished:
     """Run the chosen chapters on a site and leave a closed record; progress is shown on `console`.
 
+    With `active_checks`, notebooks that have this parameter may write something temporary to verify what they claim.
     Without `chapters` those are left out, with a note, that are about a role that no host has. To be called in the main
     thread. Raises, before anything was done, ParameterError (parameter file, chapters, one of them about a role that no
     host has, a notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here:
@@ -139,7 +141,8 @@ def rollout(
     site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
     parameters = {"site_file": str(site_file), "mode": mode.value, "yes": yes}
-    prepared = [(notebook, _prepared(notebook, parameters)) for notebook in wanted]
+    optional = {"active_checks": active_checks}
+    prepared = [(notebook, _prepared(notebook, parameters, optional)) for notebook in wanted]
     idle = {notebook: problems for notebook, nb in prepared if (problems := site.lacking(notebook.number, _needs(nb)))}
     if idle and (chapters is not None or len(idle) == len(prepared)):
         raise ParameterError(itertools.chain.from_iterable(idle.values()))
@@ -247,12 +250,15 @@ class _Rollout:
         return chapter
 
 
-def _prepared(notebook: Notebook, parameters: dict[str, Any]) -> NotebookNode:
-    """A notebook with its parameters put in; ParameterError where it does not have them."""
+def _prepared(notebook: Notebook, parameters: dict[str, Any], optional: dict[str, Any]) -> NotebookNode:
+    """A notebook with its parameters put in, `optional` ones only where it has them; ParameterError where it lacks one
+    of the others."""
     nb: NotebookNode = load_notebook_node(str(notebook.path))
     nb.metadata.papermill["input_path"] = str(notebook.path)
     engine.refuse_unknown(nb, parameters)
-    parameterized: NotebookNode = parameterize_notebook(nb, parameters, kernel_name=KERNEL, language="python")
+    present = engine.parameters_of(nb)
+    given = parameters | {name: value for name, value in optional.items() if name in present}
+    parameterized: NotebookNode = parameterize_notebook(nb, given, kernel_name=KERNEL, language="python")
     return parameterized
 
 

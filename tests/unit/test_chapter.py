@@ -268,6 +268,27 @@ def test_values_that_are_none_are_refused(mode: str, yes: bool, message: str) ->
     assert not os.path.exists("outputs")
 
 
+def test_active_checks_are_a_truth_value() -> None:
+    with pytest.raises(ParameterError, match="active_checks: 1 is not a truth value"):
+        Chapter(SITE, "verify", active_checks=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "active_checks", "may"),
+    [
+        ("apply", False, True),
+        ("verify", False, False),
+        ("verify", True, True),
+        ("plan", False, False),
+        ("plan", True, False),
+    ],
+)
+def test_checks_write_in_apply_and_where_active_checks_are_allowed(
+    shared: Path, mode: str, active_checks: bool, may: bool
+) -> None:
+    assert Chapter(SITE, mode, active_checks=active_checks).may_act is may
+
+
 def test_a_chapter_about_a_role_that_no_host_has_is_refused() -> None:
     class About(Chapter):
         needs = ("zookeeper", "marathon")

@@ -24,7 +24,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES), prepend=os.pathsep)
     monkeypatch.setattr(lock, "SHARED", tmp_path)
     monkeypatch.chdir(tmp_path)
 
@@ -50,6 +50,19 @@ def test_a_rollout_ends_with_its_outcome_and_its_folder(
     (folder,) = Path("outputs").iterdir()
     assert done.stdout.splitlines()[-2:] == [line, str(folder)]
     assert "1 Rehearsal" in done.stderr  # progress is not among what a program reads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--active-checks"], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks"),
+        ([], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks, 1 not tried"),
+    ],
+)
+def test_active_checks_reach_the_notebooks_that_have_them(tmp_path: Path, arguments: list[str], line: str) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "acts")
+    done = invoke("rollout", SITE, "--mode", "verify", "--notebooks", folder, *arguments)
+    assert (done.exit_code, done.stdout.splitlines()[-2]) == (0, line), done.output
 
 
 def test_chapters_can_be_chosen(tmp_path: Path) -> None:
