@@ -110,7 +110,7 @@ def daemons(site: Site, host: HostParameters) -> list[str]:
 
 
 def delivered(site: Site, hosts: Hosts) -> Evidence:
-    """Whether a line that is logged under each daemon's tag arrives in its file: the line is written and stays there."""
+    """Whether a line that is logged under each daemon's tag arrives in its file. The line stays there."""
     text = f"runbook: delivery check {secrets.token_hex(8)}"
     rows = []
     for host in hosts:
@@ -130,6 +130,6 @@ def delivered(site: Site, hosts: Hosts) -> Evidence:
     table = pd.DataFrame(rows, columns=["host", "program", "file", "line"])
     lost = [f"{host}: {program}" for host, program, _, found in rows if found != "✓"]
     if lost:
-        hint = f"look for an earlier rule of rsyslog that ends with `stop` or `~`, and at rsyslogd -N1; then {{}}"
-        return Evidence(False, f"no line arrived of {', '.join(lost)}", table, hint.format("restart rsyslog"))
+        hint = "see that rsyslog runs, and look for an earlier rule of it that ends with `stop` or `~` (rsyslogd -N1)"
+        return Evidence(False, f"no line arrived of {', '.join(lost)}", table, hint)
     return Evidence(True, f"a line of each of {len(rows)} daemons arrived", table)

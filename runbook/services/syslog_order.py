@@ -4,7 +4,8 @@ rsyslog takes the rules of its files in the order in which they are included, an
 ends a message. Conditions are evaluated for the lines that the daemons log: facility `user`, severity `info`, and the
 program's name. A condition about anything else (the text of a message, say) is not decided, and not reported.
 
-Sources: rsyslog's documentation, 'Filter Conditions', 'Expressions', 'include', 'Legacy Configuration'; rsyslog.conf(5).
+Sources: rsyslog's documentation, 'Filter Conditions', 'Expressions', 'include', 'Legacy Configuration';
+rsyslog.conf(5).
 """
 
 from __future__ import annotations
@@ -96,16 +97,15 @@ def discarding(found: Iterator[Statement], program: str) -> Statement | None:
             action = text[1:].strip()
         elif rule := re.fullmatch(r"if\b(.*?)\bthen\b(.*)", text, re.DOTALL):
             matches, action = evaluated(rule[1], program), rule[2].strip()
-            action, _, otherwise = action.partition("} else") if "} else" in action else (action, "", "")
-            if matches and action.startswith("{"):
-                inner = action.removeprefix("{").strip().removesuffix("}")
-                if hit := discarding(statements(one.file, inner, one.line), program):
-                    return Statement(one.file, one.line, text) if hit.line == one.line else hit
-                continue
-            if matches is False and otherwise:
-                inner = otherwise.strip().removeprefix("{").removesuffix("}")
-                if hit := discarding(statements(one.file, inner, one.line), program):
+            if action.startswith("{"):
+                inner, rest = _block(action)
+                chosen = inner if matches else re.sub(r"^\s*else\b\s*", "", rest) if matches is False else ""
+                if chosen.startswith("{"):
+                    chosen, _ = _block(chosen)
+                line = one.line + text[: text.find(chosen)].count("\n")
+                if hit := discarding(statements(one.file, chosen, line), program):
                     return hit
+                continue
         elif rule := re.fullmatch(
             r":\s*([\w$!-]+)\s*,\s*(!?)(\w+)\s*,\s*\"((?:[^\"\\]|\\.)*)\"\s*(.*)", text, re.DOTALL
         ):
@@ -114,7 +114,7 @@ def discarding(found: Iterator[Statement], program: str) -> Statement | None:
             action = rule[5].strip()
         elif rule := re.fullmatch(r"([\w*,!=.;-]+\.[\w*,!=.;-]+)\s+(\S.*)", text, re.DOTALL):
             matches, action = _selected(rule[1]), rule[2].strip()
-        elif _DISCARD.fullmatch(text):  # inside a block
+        elif re.search(r"(?:^|[\s)}])(?:stop|~)$", text):  # inside a block, perhaps after an action in the same line
             return one
         else:
             continue
@@ -123,12 +123,29 @@ def discarding(found: Iterator[Statement], program: str) -> Statement | None:
     return None
 
 
+def _block(text: str) -> tuple[str, str]:
+    """What is inside the brackets with which a text begins, and what follows them."""
+    depth, quoted = 0, ""
+    for position, char in enumerate(text):
+        if quoted:
+            quoted = "" if char == quoted else quoted
+        elif char in "\"'":
+            quoted = char
+        elif char == "{":
+            depth += 1
+        elif char == "}":
+            depth -= 1
+            if not depth:
+                return text[1:position], text[position + 1 :]
+    return text[1:], ""
+
+
 # conditions: True, False, or None where the answer depends on something else
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<bracket>[()])|(?P<operator>and|or|not)\b"
     r"|(?P<comparison>\$[\w!.-]+\s*(?P<sign>==|!=|<=|>=|<|>|contains_i|startswith_i|contains|startswith|isequal)\s*"
-    r"(?:'[^']*'|\"[^\"]*\"|\d+))"
+    r"(?:'[^']*'|\"[^\"]*\"|\d+|\[[^\]]*\]))"
     r"|(?P<match>re_match(?:_i)?\s*\(\s*\$[\w!.-]+\s*,\s*(?:'[^']*'|\"[^\"]*\")\s*\))"
     r"|(?P<other>[^\s()]+))"
 )
@@ -169,7 +186,10 @@ def _term(tokens: list[re.Match[str]], program: str) -> tuple[bool | None, list[
         return value, rest[1:]
     if first["comparison"]:
         name, value_text = re.split(r"\s*" + re.escape(first["sign"]) + r"\s*", first["comparison"].strip(), maxsplit=1)
-        return _compared(name.removeprefix("$"), first["sign"], value_text.strip("'\""), program), rest
+        # one value, or a list of them, of which any will do
+        alternatives = re.findall(r"'[^']*'|\"[^\"]*\"|\d+", value_text)
+        found = [_compared(name.removeprefix("$"), first["sign"], one.strip("'\""), program) for one in alternatives]
+        return (True if True in found else None if None in found else False), rest
     if first["match"]:
         match = re.search(r"\$([\w!.-]+)\s*,\s*['\"](.*)['\"]", first["match"])
         return (_compared(match[1], "regex", match[2], program) if match else None), rest
@@ -233,7 +253,7 @@ def _selected(selector: str) -> bool:
             continue
         limit = len(_SEVERITIES) if name == "*" else _SEVERITIES.index(name)
         exact = "=" in priority[:2]
-        hit = SEVERITY == limit if exact else SEVERITY <= limit
+        hit = limit == SEVERITY if exact else limit >= SEVERITY
         chosen = (chosen and not hit) if negated else (chosen or hit)
     return chosen
 
