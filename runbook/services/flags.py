@@ -54,6 +54,10 @@ class FlagSource:
     ignored: str = ""
     """Variables that begin so are read by nobody."""
 
+    def reads(self, path: str) -> bool:
+        """Whether a file (or the directory itself) gives flags or variables, and nothing else."""
+        return path in (self.directory, *self.defaults) or path.startswith(f"{self.directory or '?'}/")
+
     @property
     def probe(self) -> str:
         """The sh text that prints what `Flags.read` reads. `$unit` must hold the properties that Service asks for."""
@@ -97,12 +101,12 @@ for file in {defaults}; do
 done
 (
   set -a
-  for file in {defaults}; do if [ -f "$file" ]; then . "$file" >/dev/null 2>&1; fi; done
   for file in {defaults}; do
     [ -f "$file" ] || continue
+    . "$file" >/dev/null 2>&1
     for name in $(assigned "$file"); do
       eval "value=\\${{$name-}}"
-      printf 'variable=%s %s\\n' "$name" "$(hide "$name" "$value")"
+      printf 'variable=%s %s %s\\n' "$file" "$name" "$(hide "$name" "$value")"
     done
   done
   echo sourced=yes
@@ -123,6 +127,11 @@ class Given:
     word: str
     source: str
     variable: str = ""
+
+    @property
+    def value(self) -> str:
+        """What follows the name; empty for a flag without a value."""
+        return self.word.partition("=")[2]
 
     def __str__(self) -> str:
         return f"{masked_word(self.word)} ({self.source})"
@@ -158,15 +167,18 @@ class Flags:
     def read(cls, source: FlagSource, state: str) -> Flags:
         """Read what `source.probe` printed."""
         found = facts(state)
-        contents = dict(_pair(line) for line in values(state, "variable"))
+        contents = dict[tuple[str, str], str]()
+        for line in values(state, "variable"):
+            file, name, value = line.split(" ", 2)
+            contents[file, name] = value
         assigned = [_pair(line) for line in values(state, "assigned")]
-        variables = tuple(Given(name, f"{name}={contents.get(name, '')}", file) for file, name in assigned)
+        variables = tuple(Given(name, f"{name}={contents.get((file, name), '')}", file) for file, name in assigned)
         effective = {one.name: one for one in variables}  # the last file wins
-        given = {
-            flag: Given(flag, f"--{flag}={contents[variable]}", f"{variable} in {effective[variable].source}", variable)
-            for flag, variable in source.variables.items()
-            if contents.get(variable)
-        }
+        given = {}
+        for flag, variable in source.variables.items():
+            if variable in effective and (text := effective[variable].value):
+                place = f"{variable} in {effective[variable].source}"
+                given[flag] = Given(flag, f"--{flag}={text}", place, variable)
         for line in values(state, "given"):
             name, value = _pair(line)
             flag = flag_of(name)
@@ -176,12 +188,11 @@ class Flags:
             if parts := [part for name, part in map(_pair, values(state, "part")) if name == flag]:
                 given[flag] = Given(flag, f"--{flag}={';'.join(map(_plain, parts))}", f"{source.directory}/{flag}/")
         if source.separate:  # a script turns its variables into flags
-            for variable in effective.values():
-                if variable.name.startswith(source.prefix) and not _ignored(source, variable.name):
-                    flag = variable.name.removeprefix(source.prefix).lower()
-                    value = contents.get(variable.name, "")
-                    source_of = f"{variable.name} in {variable.source}"
-                    given[flag] = Given(flag, f"--{flag}={value}", source_of, variable.name)
+            for one in effective.values():
+                if one.name.startswith(source.prefix) and not _ignored(source, one.name):
+                    flag = one.name.removeprefix(source.prefix).lower()
+                    place = f"{one.name} in {one.source}"
+                    given[flag] = Given(flag, f"--{flag}={one.value}", place, one.name)
         words = values(state, "runs")
         runs = source.script in found.get("script", "") and any(word.startswith("--") for word in words)
         return cls(
@@ -205,10 +216,9 @@ class Flags:
         for one in self.variables:
             names = {one.name, one.name.removeprefix(source.prefix).lower()}
             names |= {flag for flag, variable in source.variables.items() if variable == one.name}
-            value = one.word.partition("=")[2]
             if (
                 f"{one.source}:{one.name}" not in source.own_variables
-                and source.shipped.get(f"{one.source}:{one.name}") != value
+                and source.shipped.get(f"{one.source}:{one.name}") != one.value
                 and not names & allowed
                 and not _ignored(source, one.name)
             ):
@@ -377,12 +387,12 @@ class FlagDaemon(Service):
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         assert self.flags is not None
         reasons = super()._stale(present, state, pending)
-        if set(reasons) != {self.flags.directory}:
+        if pending.intersection(reasons) or not all(map(self.flags.reads, reasons)):
             return reasons
         found = Flags.read(self.flags, state)
-        # Only the directory is newer: a foreign file came, and the process runs with all that the others give.
+        # Only files of flags are newer, and the process runs with all that they give but for foreign ones.
         only_foreign = found.known and found.pending(self.allowed) and not found.differences(self.allowed)
-        return [] if only_foreign and self.flags.directory not in pending else reasons
+        return [] if only_foreign else reasons
 
 
 @dataclass(frozen=True)

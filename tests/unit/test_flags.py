@@ -206,6 +206,17 @@ def test_a_master_is_not_restarted_for_a_foreign_flag(host: DriftHost) -> None:
     assert (accepted.actions, accepted.gate) == (("restart",), None)
 
 
+def test_a_variable_of_another_file_is_named_with_its_own_value(host: DriftHost) -> None:
+    host.file("/etc/default/mesos", 'LOGS=/var/log/mesos\nULIMIT="-n 8192"\n')
+    host.file("/etc/default/mesos-master", "PORT=8150\nZK=zk://a:2181/mesos\nULIMIT='-n 64'\n")
+    with host.running(*MASTER_WORDS, **VARIABLES | {"ULIMIT": "-n 8192"}):
+        host.file("/etc/default/mesos-master", "PORT=8150\nZK=zk://a:2181/mesos\nULIMIT='-n 64'\n")
+        change = foreign(host)
+        assert planned(host) is None  # although its file is newer than the process
+    assert change is not None
+    assert change.diff == "+/etc/default/mesos-master: ULIMIT=-n 64\n"
+
+
 def test_a_restart_for_another_reason_names_the_foreign_flag_at_a_gate(host: DriftHost) -> None:
     with host.running(*MASTER_WORDS, **VARIABLES):
         host.file("/etc/mesos-master/max_slave_ping_timeouts", "10\n")
