@@ -67,8 +67,10 @@ PIDS = "for u in mesos-master marathon docker; do systemctl show -p MainPID $u; 
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The site, all of its daemons as the runbook rolls them out."""
+    for node in lab.nodes:  # what other tests may have left
+        ask(node, "rm -f /etc/marathon/conf/zk_session_timeout /etc/mesos-master/slave_ping_timeout")
     for notebook in CHAPTERS:
         in_process(notebook, tmp_path_factory.mktemp(notebook), lab.site_file, "apply")
     return Site.load(lab.site_file)
