@@ -136,8 +136,8 @@ def test_what_an_administrator_did_is_named_by_verify_and_kept_by_apply(
 def test_after_that_nothing_differs(open_kind: Open, site: Site) -> None:
     masters = open_kind(MesosMasters, "apply")
     masters.start()
+    assert masters.delivery().holds
     open_kind(MarathonChapter, "apply").start()
     until(lambda: MasterEnsemble.ask(site).complete().holds, seconds=60)
-    assert masters.delivery().holds
     for kind in (MesosMasters, MesosSlaves, MarathonChapter, DockerHosts):
         assert [str(one) for one in open_kind(kind, "verify").start() if one.status is not Status.OK] == []

@@ -54,7 +54,7 @@ Open = Callable[..., MarathonChapter]
 
 @pytest.fixture(scope="module")
 def site_file(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lab's parameters, which accept the flags of LESS_PATIENCE: they are no drift, and a restart activates them."""
+    """The lab's parameters, which accept the flags of LESS_PATIENCE."""
     master = {"master": {"allowed_flags": ["slave_ping_timeout"]}}
     accepted = {"marathon": {"allowed_flags": ["zk_session_timeout"]}, "mesos": master}
     return changed(lab, tmp_path_factory.mktemp("site"), **accepted)
