@@ -23,7 +23,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 from rich.table import Table
 
-from runbook import events, outcomes
+from runbook import events, outcomes, output
 from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError, Problem, RunbookError
 from runbook.interactive import is_interactive
 from runbook.names import unknown
@@ -316,6 +316,7 @@ class Chapter:
         atexit.unregister(self.close)
         if self._hosts is not None:
             self._hosts.close()
+        output.report_cut()
         self._unsubscribe()
         self._journal.close()
         self._channel.close()

@@ -190,14 +190,31 @@ def record_verify(ctx: click.Context, path: Path | None) -> None:
     from runbook.rollout import record as records
 
     folder = path or upwards("outputs")
-    faults = 0
-    for each in records.all_of(folder) or [folder]:
+    chosen = [folder] if records.is_record(folder) else []
+    well = True
+    for each in [*chosen, *records.all_of(folder)] or [folder]:
         verified = records.verify(each)
-        faults += len(verified.faults)
-        click.echo(f"{each}: {'altered' if verified.faults else 'as it was written'}")
-        for line in (*verified.faults, *verified.notes):
+        well = well and verified.ok
+        click.echo(f"{each}: {verified.verdict}")
+        for line in (*verified.faults, *verified.refused, *verified.notes):
             click.echo(f"  {line}")
-    ctx.exit(1 if faults else 0)
+        if verified.interrupted:
+            click.echo(f"  to close it: runbook record close {each}")
+    ctx.exit(0 if well else 1)
+
+
+@record.command("close")
+@click.argument("folder", type=FOLDER)
+@click.option("--reason", metavar="TEXT", help="What is known of why its rollout ended.")
+def record_close(folder: Path, reason: str | None) -> None:
+    """Close the record in FOLDER, whose rollout ended without doing so (disk full, killed, power loss).
+
+    Its outcome is `died`, with the cause. A record that was modified, or is still being written, is refused.
+    """
+    from runbook.rollout import record as records
+
+    content = records.close_abandoned(folder, reason)
+    click.echo(f"{folder}: closed: {content['outcome']}: {content['stopped']}")
 
 
 @record.command("list")
