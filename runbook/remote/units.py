@@ -345,7 +345,7 @@ def other_command(state: str) -> tuple[list[str], list[str]] | None:
     given: list[str] = []
     for word in match[1].split():
         if whole := re.fullmatch(r"\$(\w+)", word):
-            given += variables.get(whole[1], "").split()
+            given += _split(variables.get(whole[1], ""))
         else:
             given.append(re.sub(r"\$\{(\w+)\}", lambda name: variables.get(name[1], ""), word))
     if given[0].rpartition("/")[2] in _SHELLS:

@@ -24,6 +24,11 @@ from runbook.remote.units import PROCESS, Report, shown
 from runbook.services.probes import values
 from runbook.wording import plural
 
+_OF_THE_SHELL = frozenset(
+    {"PATH", "HOME", "PWD", "OLDPWD", "SHLVL", "USER", "LOGNAME", "SHELL", "TERM", "LD_LIBRARY_PATH", "_"}
+)
+"""Variables that a file may build on what its shell has already: their value there is not known here."""
+
 ACTIVATE = "activate-foreign-flags"
 """The gate before a restart that puts a flag in force that no parameter names."""
 
@@ -242,14 +247,14 @@ class Flags:
         if self.source.separate and one.name.startswith(self.source.prefix):
             flag = one.name.removeprefix(self.source.prefix).lower()
             return _value(self.running.get(flag, "")) == _value(one.word)
-        if one.name not in self.environ and not self._exported:
+        if one.name in _OF_THE_SHELL or (one.name not in self.environ and not self._exported):
             return None
         return _plain(self.environ.get(one.name, "")) == _value(one.word)
 
     @property
     def _exported(self) -> bool:
         """Whether the start script exports the variables of its files: then the process has some of them."""
-        return any(one.name in (self.environ or {}) for one in self.variables)
+        return any(one.name in (self.environ or {}) for one in self.variables if one.name not in _OF_THE_SHELL)
 
     def pending(self, allowed: frozenset[str]) -> list[Given]:
         """The foreign flags and variables that the next start would put in force."""
@@ -279,7 +284,7 @@ class Flags:
         names = dict.fromkeys((*self.environ, *(effective if self._exported else ())))
         for name in names:
             value = self.environ.get(name, "")
-            if name in waiting or name in self.manager or f"{name}=" in self.unit_environment:
+            if name in waiting or name in self.manager or f"{name}=" in self.unit_environment or name in _OF_THE_SHELL:
                 continue
             if self.source.separate and name.startswith(self.source.prefix):
                 continue  # flags by now

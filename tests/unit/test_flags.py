@@ -178,6 +178,22 @@ def test_a_process_with_other_flags_is_restarted_whatever_the_times_of_its_files
     assert (change.actions, change.gate, change.diff) == (("restart",), None, diff)
 
 
+def test_a_variable_that_builds_on_the_shells_own_is_not_compared(host: DriftHost) -> None:
+    host.file("/etc/default/mesos", "LOGS=/var/log/mesos\nPATH=$PATH:/opt/x\n")
+    with host.running(*MASTER_WORDS, **VARIABLES, PATH="/usr/bin:/bin:/opt/x"):
+        assert planned(host, "mesos: {master: {allowed_flags: [PATH]}}") is None
+        change = foreign(host)
+    assert change is not None
+    assert "(/etc/default/mesos; the next start reads it)" in change.summary
+
+
+def test_variables_that_the_start_script_does_not_export_are_not_missed(host: DriftHost) -> None:
+    """Some versions of mesos-init-wrapper read the files without allexport: only flags come of them."""
+    host.file("/etc/default/mesos-master", "PORT=8150\nZK=zk://a:2181/mesos\nMESOS_QUIET=1\n")
+    with host.running(*MASTER_WORDS):
+        assert planned(host, "mesos: {master: {allowed_flags: [quiet]}}") is None
+
+
 def test_a_unit_that_does_not_run_the_start_script_is_not_compared(host: DriftHost) -> None:
     """Its files say nothing of that process; the step of the unit reports another ExecStart."""
     host.properties["ExecStart"] = "{ path=/usr/sbin/mesos-master ; argv[]=/usr/sbin/mesos-master ; pid=0 }"

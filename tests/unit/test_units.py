@@ -175,6 +175,7 @@ def exec_start(command: str) -> str:
         ("/usr/bin/docker daemon -H fd://", ("-H", "fd://"), False),
         ("/usr/bin/docker daemon -H fd:// $OPTIONS", ("-H", "fd://", "--debug", "-g", "/data"), False),
         ("/usr/bin/docker daemon -H fd:// -g ${DATA}", ("-H", "fd://", "-g", "/data"), False),
+        ("/usr/bin/docker daemon -H fd:// $QUOTED", ("-H", "fd://", "--label", "a b"), False),
         ("/usr/bin/docker daemon -H fd://", ("-H", "tcp://0.0.0.0:2375"), True),
         ("/usr/bin/docker daemon -H fd:// --debug", ("-H", "fd://"), True),
         ("/bin/sh -c 'exec docker daemon'", ("-H", "fd://"), False),
@@ -184,7 +185,9 @@ def test_a_process_with_other_options_than_its_unit_gives_is_seen(
     host: DriftHost, command: str, words: tuple[str, ...], differs: bool
 ) -> None:
     host.properties |= {"ExecStart": exec_start(command), "Environment": "DATA=/data"}
-    options = host.file("/etc/sysconfig/docker", "# of the host\nOPTIONS='--debug -g /data'\n")
+    options = host.file(
+        "/etc/sysconfig/docker", "# of the host\nOPTIONS='--debug -g /data'\nQUOTED='--label \"a b\"'\n"
+    )
     host.properties["EnvironmentFile"] = f"{options} (ignore_errors=yes)"
     with host.running(*words):
         # the shell that stands for Docker has an option of its own
