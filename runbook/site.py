@@ -48,8 +48,10 @@ from runbook.values import (
     AttributeName,
     Count,
     Cpus,
+    DropIn,
     Duration,
     Finding,
+    FlagName,
     HostPath,
     Identifier,
     ImageTag,
@@ -248,6 +250,10 @@ class MesosMasterParameters(Parameters):
     """(2.2.7)"""
     allow_even: Switch = False
     """Accept an even number of masters, or one. One is hard to leave: a later quorum of 2 needs the log wiped."""
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 def _containerizers(text: str) -> str:
@@ -277,6 +283,10 @@ class MesosSlaveParameters(Parameters):
     mem: Megabytes | None = None
     """Null: what Mesos finds, less 1 GB."""
     attributes: dict[AttributeName, Attribute] = {}
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 class MesosParameters(Parameters):
@@ -316,6 +326,10 @@ class MarathonParameters(Parameters):
     """(4.2)"""
     libprocess_port: Port | None = None
     """The port that masters reach the framework at; null: any free one."""
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 class DockerParameters(Parameters):
@@ -324,6 +338,8 @@ class DockerParameters(Parameters):
     package: Package = "docker-engine"
     version: Version | None = None
     """Null: the newest that the yum repository has, as the document installs it."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote, for instance of a proxy: no drift."""
 
 
 MYSQL_DOES_NOT_START = 128

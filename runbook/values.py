@@ -191,6 +191,20 @@ Attribute = Annotated[
 AttributeName = Annotated[
     str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of an attribute", "write letters, digits and _ . -")
 ]
+FlagName = Annotated[
+    str,
+    _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a flag or variable", "write it without dashes: rate_limits"),
+]
+"""A flag of a daemon by its name alone, or a variable of /etc/default."""
+DropIn = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9_.@-]*\.conf",
+        "the file name of a drop-in",
+        "write it without its directory, for instance http-proxy.conf",
+    ),
+]
+"""A drop-in of a systemd unit by its file name."""
 Identifier = Annotated[
     str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,31}", "a name for SQL", "write letters, digits and _, at most 32")
 ]

@@ -49,7 +49,8 @@ class Change:
 
     `summary` and `diff` are for people; `observed` is what must still be true when the script runs (compare and
     swap); `content` is the file content to write; `gate` names the approval that this change needs, if any, and
-    `consequence` what it does beyond the step itself.
+    `consequence` what it does beyond the step itself. With `kept` the difference is drift that the runbook reports and
+    never removes, because an administrator made it: `apply` shows it and goes on, and no script is run.
     """
 
     summary: str
@@ -60,6 +61,7 @@ class Change:
     uploads: tuple[Upload, ...] = ()
     gate: str | None = None
     consequence: str = ""
+    kept: bool = False
 
 
 class Step(ABC):
@@ -793,9 +795,12 @@ class Service(Step):
             differences["state"] = (f"{active} ({present['SubState']})", "active" if self.running else "inactive")
         elif running:
             reasons = self._stale(present, state, pending)
-            if reasons:
+            differs = self._runs_differently(present, state)
+            if reasons or differs:
                 actions.append("restart")
-                differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                if reasons:
+                    differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                differences |= differs
         if not actions:
             return None
         hurts = running and bool({"restart", "stop"} & set(actions))
@@ -806,6 +811,13 @@ class Service(Step):
             gate=self.gate if hurts else None,
             consequence=self.consequence if hurts else "",
         )
+
+    def _runs_differently(self, present: Facts, state: str) -> dict[str, tuple[str, str]]:
+        """How the process runs, and how it would run after a restart, by what differs between them.
+
+        Nothing here; for subclasses whose probe compares the process with its configuration.
+        """
+        return {}
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         if "ticks" in present:

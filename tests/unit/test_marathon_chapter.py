@@ -226,3 +226,14 @@ def test_without_marathon_a_plan_shows_nothing_and_apply_stops(opened: Opened) -
             call()
     with pytest.raises(EndpointUnreachable):
         answered(apply.site, "hello", "x")
+
+
+def test_apps_that_no_parameter_names_are_marked_and_are_no_drift(opened: Opened) -> None:
+    opened.fake.put(HELLO)
+    opened.fake.put({"id": "somebodys/job", "cmd": "sleep 1", "cpus": 0.1, "mem": 16})
+    chapter = opened("verify")
+    table = chapter.apps()
+    marks = dict(zip(table.frame["app"], table.frame["parameters"], strict=True))
+    assert marks == {"/hello": "✓", "/somebodys/job": "⚠ no parameter names it"}
+    assert "1 that no parameter names" in table.caption
+    assert chapter.finish().outcome is Outcome.OK
