@@ -49,7 +49,8 @@ class Change:
 
     `summary` and `diff` are for people; `observed` is what must still be true when the script runs (compare and
     swap); `content` is the file content to write; `gate` names the approval that this change needs, if any, and
-    `consequence` what it does beyond the step itself.
+    `consequence` what it does beyond the step itself. With `kept` the difference is drift that the runbook reports and
+    never removes, because an administrator made it: `apply` shows it and goes on, and no script is run.
     """
 
     summary: str
@@ -60,6 +61,7 @@ class Change:
     uploads: tuple[Upload, ...] = ()
     gate: str | None = None
     consequence: str = ""
+    kept: bool = False
 
 
 class Step(ABC):
@@ -109,15 +111,22 @@ size=%s' "$p"
   s=$(sha256sum < "$p") || exit 1
   s=${{s%% *}}; echo "sha256=$s"
   if [ "$s" != {wanted} ] && [ "$(stat -c %s "$p")" -le {cap} ]; then echo "content=$(base64 < "$p" | tr -d '\\n')"; fi
+  if selinuxenabled 2>/dev/null; then l=$(restorecon -n -v "$p" 2>/dev/null); [ -z "$l" ] || echo "label=$l"; fi
 elif [ -d "$p" ]; then echo kind=directory
 elif [ -e "$p" ]; then echo kind=other
 else echo kind=absent
 fi
 """
 
+# `sync FILE` is coreutils 8.24; 8.22 syncs all disks instead (its sync.c). dd opens the file and calls fsync(2) on it.
+FSYNC = "dd if=/dev/null conv=notrunc,fsync status=none"
+"""What brings a file (`of=`) to the disk before it is renamed: else it may be empty after a power failure."""
+
 # Staged on the target's mount, so that the rename is atomic, but never in the target's folder: a stray file in
 # /etc/mesos-master would be a fatal unknown flag. The first backup of a record stays: it is the state before it.
-# `sync FILE` is coreutils 8.24; older ones sync everything.
+# The label is that of the replaced file where restorecon would leave it (of a customizable type it leaves an
+# administrator's), and else that of the policy. It is set before the rename (mv -Z of coreutils 8.22 does it after), so
+# that no file is left with a wrong one; a file system may have none, which is no error.
 _WRITE_FILE = """\
 set -e
 p={path}; d={parent}
@@ -135,16 +144,23 @@ s=$(sha256sum < "$t"); [ "${{s%% *}}" = {wanted} ] || {{ echo "the content did n
 chown {owner} "$t"
 chmod {mode} "$t"
 {compare}
-{backup}sync "$t" 2>/dev/null || sync
+{backup}if selinuxenabled 2>/dev/null; then
+  if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
+  then chcon --reference="$p" "$t"
+  else chcon "$(matchpathcon -n "$p")" "$t"
+  fi 2>/dev/null || :
+fi
+{fsync} of="$t"
 mv -fT "$t" "$p"
-if command -v restorecon >/dev/null 2>&1; then restorecon "$p"; fi
 """
-_BACKUP = f"""\
+_BACKUP = """\
 b="$RUNBOOK_BACKUP"
 if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 {STATE_DIR}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
+  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
+  {fsync} of="$b/.part"; mv -f "$b/.part" "$b$p"
 fi
 """
+_RELABEL = 'if selinuxenabled 2>/dev/null; then restorecon "$p" || :; fi\n'
 _COMPARE = """\
 if [ -L "$p" ]; then now=link
 elif [ -f "$p" ]; then s=$(sha256sum < "$p"); now=${{s%% *}}
@@ -230,6 +246,18 @@ def _check_path(path: str) -> None:
         raise ValueError(f"{path!r} is not a plain absolute path")
 
 
+def _label(state: Facts) -> str:
+    """The diff of a file's SELinux label, from what `restorecon -n -v` printed: nothing where it would leave it."""
+    contexts = re.findall(r"[\w.]+:object_r:[\w.:,-]*\w", state.get("label", ""))
+    return before_after({"label": (contexts[0], contexts[-1])}) if contexts else ""
+
+
+def _relabel(state: Facts) -> Change | None:
+    """The change of a file of which only the label differs, if it does."""
+    diff = _label(state)
+    return Change("set the SELinux label", diff, observed=state["sha256"]) if diff else None
+
+
 class _FileStep(Step):
     """What File and EditedFile share: the probe of a file, and the write of a new content."""
 
@@ -250,6 +278,7 @@ class _FileStep(Step):
         """
         content = change.content or b""
         return _WRITE_FILE.format(
+            fsync=FSYNC,
             path=quote(self.path),
             parent=quote(str(Path(self.path).parent)),
             state=STATE_DIR,
@@ -258,7 +287,7 @@ class _FileStep(Step):
             owner=owner,
             mode=mode,
             compare=_COMPARE.format(observed=quote(change.observed)),
-            backup=_BACKUP if keep else "",
+            backup=_BACKUP.format(state=STATE_DIR, fsync=FSYNC) if keep else "",
         )
 
     def _probe(self, wanted: str, cap: int) -> str:
@@ -315,7 +344,9 @@ class File(_FileStep):
         wanted = sha256(self._bytes)
         attributes = before_after(_Attributes(self.mode, self.owner, self.group).differences(present))
         if present["sha256"] == wanted:
-            return Change("set mode and owner", attributes, observed=wanted) if attributes else None
+            if attributes:
+                return Change("set mode and owner", attributes + _label(present), observed=wanted)
+            return _relabel(present)
         if self.secret:
             diff = "(secret content)\n"
         elif "content" in present:
@@ -333,6 +364,7 @@ class File(_FileStep):
                 f"set -e\np={quote(self.path)}",
                 _COMPARE.format(observed=quote(change.observed)),
                 f'chown {quote(self.owner)}:{quote(self.group)} "$p"\nchmod {quote(self.mode)} "$p"',
+                _RELABEL,
             ]
         )
 
@@ -357,7 +389,7 @@ class EditedFile(_FileStep):
         if max(int(present.get("size", 0)), len(after)) > CONTENT_CAP:
             raise StepFailed(f"{self.path} is, or would be, larger than {CONTENT_CAP} bytes", "edit it by hand")
         if after == (before or b""):
-            return None
+            return _relabel(present)
         diff = unified_diff(self.path, before, after)
         return Change("create" if before is None else "edit", diff, observed=observed, content=after)
 
@@ -366,6 +398,8 @@ class EditedFile(_FileStep):
         """The desired content of a file that holds `before`. Raises StepFailed where it must not be touched."""
 
     def script(self, change: Change) -> str:
+        if change.content is None:
+            return f"set -e\np={quote(self.path)}\n{_RELABEL}"
         if change.observed == "absent":
             return self._write(change, "0644", "root:root")
         keep = f"set -e\nmode=$(stat -c %a {quote(self.path)}); owner=$(stat -c %u:%g {quote(self.path)})\n"
@@ -761,9 +795,12 @@ class Service(Step):
             differences["state"] = (f"{active} ({present['SubState']})", "active" if self.running else "inactive")
         elif running:
             reasons = self._stale(present, state, pending)
-            if reasons:
+            differs = self._runs_differently(present, state)
+            if reasons or differs:
                 actions.append("restart")
-                differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                if reasons:
+                    differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                differences |= differs
         if not actions:
             return None
         hurts = running and bool({"restart", "stop"} & set(actions))
@@ -774,6 +811,13 @@ class Service(Step):
             gate=self.gate if hurts else None,
             consequence=self.consequence if hurts else "",
         )
+
+    def _runs_differently(self, present: Facts, state: str) -> dict[str, tuple[str, str]]:
+        """How the process runs, and how it would run after a restart, by what differs between them.
+
+        Nothing here; for subclasses whose probe compares the process with its configuration.
+        """
+        return {}
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         if "ticks" in present:
@@ -821,7 +865,7 @@ _PID_OF = """\
 ours() {{ [ -r "/proc/$1/cmdline" ] && tr '\\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -e {process}; }}
 pid_of() {{
   pid=$(cat {pid_file} 2>/dev/null)
-  case $pid in ''|*[!0-9]*) return 1;; esac
+  case $pid in (''|*[!0-9]*) return 1;; esac
   ours "$pid" && echo "$pid"
 }}
 """
@@ -831,13 +875,15 @@ old=$(pid_of)
 gone() {{ [ -z "$old" ] || ! ours "$old"; }}
 await gone || {{ echo {name} did not stop within {timeout} s: process "$old" still runs >&2; exit 1; }}
 """
+# Of a command line only the program is shown: passwords stand in the arguments of some.
 _START = """\
-{start} || exit 1
+( cd {folder} 2>/dev/null || cd /; exec env LC_ALL={locale} {start} ) || exit 1
 failed() {{
   echo {name} "$1" >&2
   pid=$(cat {pid_file} 2>/dev/null)
   if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
-    echo {pid_file} names process "$pid", which is another program: "$(tr '\\0' ' ' < "/proc/$pid/cmdline")" >&2
+    other=$(tr '\\0' '\\n' < "/proc/$pid/cmdline" | head -n 1)
+    echo {pid_file} names process "$pid", which is another program: "$other" >&2
   fi
   exit 1
 }}
@@ -851,7 +897,8 @@ class CommandService(Step):
     """A service with start and stop commands of its own instead of a unit, as ZooKeeper's zkServer.sh (document 1.2).
 
     It runs when the process that `pid_file` names is alive and has `process` in its command line: a stale pid file
-    whose number was given to another program does not count. Commands are lists of words.
+    whose number was given to another program does not count. Commands are lists of words. What `start` starts runs in
+    `folder` (in / where that is not there) and with `locale`, and not with those of the script that starts it.
     """
 
     name: str
@@ -863,10 +910,15 @@ class CommandService(Step):
     running: bool = True
     timeout: int = 30
     """Seconds that the process may take to appear after `start`, and to go after `stop`."""
+    folder: str = "/"
+    locale: str = "en_US.UTF-8"
+    """That of Mesos' and Marathon's units; where a host does not have it, programs run in C."""
 
     def __post_init__(self) -> None:
         for path in (self.pid_file, *self.restart_if_newer):
             _check_path(path)
+        if self.folder != "/":
+            _check_path(self.folder)
 
     @property
     def label(self) -> str:
@@ -904,6 +956,8 @@ class CommandService(Step):
             "name": quote(self.name),
             "pid_file": quote(self.pid_file),
             "timeout": self.timeout,
+            "folder": quote(self.folder),
+            "locale": quote(self.locale),
             "start": " ".join(map(quote, self.start)),
             "stop": " ".join(map(quote, self.stop)),
         }
@@ -943,7 +997,10 @@ class Command(Step):
         return self.name
 
     def probe(self) -> str:
-        return f'out=$( ( {self.probe_script}\n) 2>&1 ); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        # The text stands outside `$( )`, as a piece's does (shell.py).
+        return (
+            f'asked() {{ (\n{self.probe_script}\n) 2>&1; }}\nout=$(asked); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         first, _, output = state.partition("\n")

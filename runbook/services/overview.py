@@ -10,7 +10,9 @@ from IPython.display import display
 
 from runbook import preflight
 from runbook.chapter import Chapter
+from runbook.errors import DriftFound
 from runbook.remote.checks import Evidence, check
+from runbook.remote.modes import Mode
 from runbook.remote.shell import facts, quote
 from runbook.services import leftovers
 from runbook.services.probes import values
@@ -23,9 +25,10 @@ NOT_INSTALLED = "not installed"
 SOFTWARE = ("OS", "kernel", "ZooKeeper", "mesos", "marathon", "docker", "registry")
 """What 0.3 asks the versions of, in its order."""
 
-# As the document asks, but where it looks into a log for what a program says: the log's lines rotate away.
+# As the document asks, but where it looks into a log for what a program says: the log's lines rotate away. `.` ends a
+# POSIX shell where its file is missing or malformed, so it stands in a subshell.
 _VERSIONS = r"""
-. /etc/os-release 2>/dev/null && echo "OS=$PRETTY_NAME"
+( . /etc/os-release && echo "OS=$PRETTY_NAME" ) 2>/dev/null
 echo "kernel=$(uname -r)"
 if [ -x {home}/bin/zkServer.sh ]; then
   v=$(cat {logs}/*zookeeper*.log 2>/dev/null | grep -a 'zookeeper.version=' | tail -n 1)
@@ -99,6 +102,10 @@ class Overview(Chapter):
             table = result.frame.reset_index()
             evidence = Evidence(result.fit, text or "no host has a problem", table, "do what the table says")
             check("every host is fit", lambda: evidence, mode=self.mode, deadline=0)
+            names = [item for item in result.having(preflight.State.WARNING) if item.check == "address"]
+            if names and self.mode is Mode.VERIFY:
+                text = "\n".join(f"{item.host}: {item.meaning}" for item in names)
+                raise DriftFound(text, names[0].remedy, result=result)
             return result
 
     def addresses(self) -> Table:

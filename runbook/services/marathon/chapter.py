@@ -71,17 +71,21 @@ class MarathonChapter(Chapter):
             return self._applied(lambda: self.members.apply([step], name=f"rpm -ivh {step.file.name}"))
 
     def installed(self) -> Table:
-        """4.1: which package and which program each host has now; they go into the record."""
+        """4.1: which package each host has now; it goes into the record.
+
+        The program is not asked: the start script of 1.1 has no `--version`, and prints its whole command line instead,
+        with the credentials in it (bin/marathon-framework).
+        """
         with self.section("4.1 versions", "What is installed"):
             package = self.site.marathon.package
             rows = []
             for host, output in self.members.run(_VERSIONS.format(package=quote(package))).items():
                 found = facts(output.stdout) if output.ok else {}
                 missing = output.error.message if output.error else "not installed"
-                rows.append((host, found.get("package", missing), found.get("program", "")))
+                rows.append((host, found.get("package", missing)))
                 if "package" in found:
-                    self.versions(host, {steps.PROGRAM: found.get("program") or found["package"]})
-            columns = ["host", f"package {package}", "marathon --version"]
+                    self.versions(host, {steps.PROGRAM: found["package"]})
+            columns = ["host", f"package {package}"]
             return Table(pd.DataFrame(rows, columns=columns), "installed", states=(columns[1],))
 
     # 4.2
@@ -173,14 +177,18 @@ class MarathonChapter(Chapter):
             return self._deploy(app)
 
     def apps(self) -> Table:
-        """4.3: the apps, as Marathon's page lists them."""
+        """4.3: the apps, as Marathon's page lists them. Those that no parameter names are marked, and no drift."""
         with self.section("4.3 apps", "The apps"), marathon_of(self.site) as marathon:
             try:
                 frame = apps_table(marathon.apps())
             except ServiceError as error:
                 return self._unknown(error)
             shown = frame[_SHOWN].astype(object)
-            return Table(shown.where(shown.notna(), ""), plural(len(frame), "app"))
+            named = {app_id(name) for name in (*self.site.apps, self.site.mysql.app)}
+            shown["parameters"] = ["✓" if app in named else "⚠ no parameter names it" for app in frame["app"]]
+            others = int((~frame["app"].isin(named)).sum())
+            caption = plural(len(frame), "app") + (f", {others} that no parameter names" if others else "")
+            return Table(shown.where(shown.notna(), ""), caption, states=("parameters",))
 
     def tasks(self, name: str = HELLO) -> Table:
         """4.3: on which host and at which port each instance of an app is."""
@@ -273,7 +281,8 @@ class MarathonChapter(Chapter):
     def _start_steps(self, host: HostParameters) -> Sequence[Step]:
         # A plan must foresee the files and the start of a package that is not there yet.
         planned = (steps.install(self.site),) if self.mode is Mode.PLAN else ()
-        return *planned, *steps.settings(self.site, host), steps.service(self.site, host)
+        own = *steps.settings(self.site, host), *steps.drift(self.site)
+        return *planned, *own, steps.service(self.site, host)
 
     def _deploy(self, app: App) -> ApplyResult:
         scaled = app_id(app["id"]) == app_id(HELLO)
@@ -348,7 +357,6 @@ _SHOWN = ["app", "instances", "running", "healthy", "cpus", "mem", "image", "cmd
 _VERSIONS = """\
 v=$(rpm -q --qf '%{{VERSION}}-%{{RELEASE}}' {package} 2>/dev/null) || exit 0
 echo "package=$v"
-echo "program=$(timeout 20 marathon --version 2>/dev/null | head -n 1)"
 """
 
 
