@@ -134,7 +134,7 @@ def test_the_probe_works_where_no_docker_is(tmp_path: Path, shell: str) -> None:
     for program in Path("/usr/bin").iterdir():
         if program.name != "docker":  # the machine may have one
             (programs / program.name).symlink_to(program)
-    host = LocalHost(shell, tmp_path / "state", environment={"PATH": str(programs)})
+    host = LocalHost(shell, tmp_path / "state", environment={"PATH": str(programs), "DOCKER_HOST": ""})
     script = at(tmp_path)
     seen = told(host.run(Piece("probe", script))["probe"].out)
     assert seen == DataHost(folder="absent")

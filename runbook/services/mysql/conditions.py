@@ -384,6 +384,7 @@ def _host_paths(app: App) -> Iterator[tuple[str, str]]:
 
 
 def _place_of_data(app: App) -> str:
-    """Where an app has its data: the slave and the folders of it; empty where it has them in its container only."""
-    paths = ":".join(path for path, _ in _host_paths(app))
+    """Where an app has its data: the slave and the folders of it that it may write to; empty where it has them in its
+    container only."""
+    paths = ":".join(path for path, mode in _host_paths(app) if mode == "RW")
     return paths and f"{_tied_to(app) or 'any slave'}:{paths}"
