@@ -92,8 +92,16 @@ class HostKeyChanged(HostUnreachable):
     """A host shows another key than known_hosts holds: another machine answers, or somebody listens in."""
 
 
+class HostKeyRevoked(HostUnreachable):
+    """A host shows a key that known_hosts marks as revoked."""
+
+
 class AuthenticationRefused(HostUnreachable):
     """A host (or its gateway) refused the user or the key."""
+
+
+class LoginShellFailed(HostUnreachable):
+    """A host accepted the login, but did not start a POSIX shell for it (nologin, ForceCommand, expired password)."""
 
 
 class HostTimeout(HostUnreachable):

@@ -17,7 +17,16 @@ from functools import cached_property
 import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, Problem, StepFailed
+from runbook.errors import (
+    AuthenticationRefused,
+    BecomeFailed,
+    HostKeyChanged,
+    HostKeyRevoked,
+    HostKeyUnknown,
+    LoginShellFailed,
+    Problem,
+    StepFailed,
+)
 from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
@@ -180,9 +189,10 @@ class Seen:
         return least if least > 0 else most if most < 0 else 0.0
 
 
+# `.` ends a POSIX shell where its file is missing or malformed, so it stands in a subshell.
 _QUESTION = r"""
 echo "uid=$(id -u)"
-. /etc/os-release 2>/dev/null && {{ echo "os=$PRETTY_NAME"; echo "os_id=$ID"; echo "os_version=$VERSION_ID"; }}
+( . /etc/os-release && echo "os=$PRETTY_NAME" && echo "os_id=$ID" && echo "os_version=$VERSION_ID" ) 2>/dev/null
 echo "kernel=$(uname -r)"
 echo "cpus=$(getconf _NPROCESSORS_ONLN)"
 awk '$1 == "MemTotal:" {{ print "memory=" $2 }}' /proc/meminfo
@@ -283,7 +293,9 @@ def _ok(found: str) -> Found:
 _REFUSALS = {
     HostKeyUnknown: ("host key", "not known"),
     HostKeyChanged: ("host key", "changed"),
+    HostKeyRevoked: ("host key", "revoked"),
     AuthenticationRefused: ("login", "refused"),
+    LoginShellFailed: ("login", "no shell"),
     BecomeFailed: ("sudo", "refused"),
 }
 

@@ -13,14 +13,16 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Self
+from types import MappingProxyType, TracebackType
+from typing import IO, Any, ClassVar, Self
 
 import paramiko
+from cryptography.hazmat.primitives import hashes
+from paramiko.auth_handler import AuthHandler
 
 _MARK = re.compile(rb"^runbook-[0-9a-f]+ (?:begin|end) ", re.MULTILINE)
 
@@ -43,6 +45,11 @@ class Faults:
     drop_upload_after: int | None = None  # bytes written by SFTP
     refuse_upload: bool = False  # as a full disk does
     no_sftp: bool = False
+    login_shell: str | None = None  # sh text that runs in the place of every command: a nologin, a ForceCommand, …
+    refuse_commands: bool = False
+    refuse_sessions: bool = False
+    allowed_logins: str = "publickey"
+    banner: str = ""  # sent before the login is refused or accepted
     times: int = 1_000_000
 
     def strike(self) -> bool:
@@ -65,8 +72,54 @@ class Load:
             self.peak = max(self.peak, self.now)
 
 
+class _Sha1RsaKey(paramiko.RSAKey):
+    """A host's or a user's RSA key with SHA-1, which paramiko 5 has no more."""
+
+    HASHES = {**paramiko.RSAKey.HASHES, "ssh-rsa": hashes.SHA1}  # noqa: RUF012 (as paramiko has it)
+
+
+class _Transport66(paramiko.Transport):
+    """sshd as OpenSSH 6.6.1 has it, which CentOS 7.0 to 7.3 bring.
+
+    It has no rsa-sha2 signatures, neither of its own key nor of a user's (V_6_6_P1 myproposal.h; auth2-pubkey.c:
+    'unsupported public key algorithm', an ordinary failure), and sends no server-sig-algs (kex.c; V_7_4_P1 has it).
+    """
+
+    _tables: Any = paramiko.Transport
+    _key_info: ClassVar = {**_tables._key_info, "ssh-rsa": _Sha1RsaKey}
+    _preferred_keys = ("ecdsa-sha2-nistp256", "ssh-ed25519", "ssh-rsa")
+    _preferred_pubkeys = ("ssh-rsa", "rsa-sha2-512", "rsa-sha2-256", "ecdsa-sha2-nistp256", "ssh-ed25519")
+    _preferred_kex = (
+        "curve25519-sha256@libssh.org",
+        "ecdh-sha2-nistp256",
+        "ecdh-sha2-nistp384",
+        "ecdh-sha2-nistp521",
+        "diffie-hellman-group-exchange-sha256",
+    )
+    _remote_ext_info = property(lambda self: None, lambda self, value: None)
+
+    def _parse_newkeys(self, message: paramiko.Message) -> None:
+        if self.auth_handler is None:
+            self.auth_handler = _Auth66(self)
+        super()._parse_newkeys(message)  # type: ignore[misc]
+
+
+class _Auth66(AuthHandler):
+    def _generate_key_from_request(self, algorithm: str, blob: bytes) -> paramiko.PKey:
+        if algorithm.startswith("rsa-sha2"):
+            return paramiko.ECDSAKey.generate()  # no user's key
+        key: paramiko.PKey = super()._generate_key_from_request(algorithm, blob)  # type: ignore[misc]
+        return key
+
+
 class SshServer:
-    """One host. `client` is the key that may log in, `keys` are the host's own."""
+    """One host. `client` is the key that may log in, `keys` are the host's own.
+
+    With `openssh_6_6`, its sshd is that of CentOS 7.0 to 7.3; `disabled` are paramiko's `disabled_algorithms`.
+    """
+
+    openssh_6_6 = False
+    disabled: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __init__(
         self,
@@ -84,6 +137,7 @@ class SshServer:
         self.faults = Faults()
         self.connections = 0
         self.commands: list[str] = []
+        self.offered: list[paramiko.PKey] = []
         self.refused_destinations: set[tuple[str, int]] = set()
         self.uploaded = 0
         self.ended = threading.Event()
@@ -156,9 +210,10 @@ class SshServer:
                 sock.sendall(self.faults.greeting)
                 continue
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(sock)
+            options: Any = {"disabled_algorithms": dict(self.disabled)}
+            transport = _Transport66(sock, **options) if self.openssh_6_6 else paramiko.Transport(sock, **options)
             for key in self.keys:
-                transport.add_server_key(key)
+                transport.add_server_key(_Sha1RsaKey(key=key.key) if isinstance(key, paramiko.RSAKey) else key)
             transport.set_subsystem_handler("sftp", _SftpServer, _Sftp)
             self.transports.append(transport)
             self.start(self._serve, transport)
@@ -196,7 +251,7 @@ class SshServer:
             channel.sendall(self.faults.noise)
             channel.sendall_stderr(self.faults.noise)
         with subprocess.Popen(
-            ["/bin/sh", "-c", command],
+            ["/bin/sh", "-c", command if self.faults.login_shell is None else self.faults.login_shell],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -317,13 +372,19 @@ class _Interface(paramiko.ServerInterface):
         self.destinations: dict[int, tuple[str, int]] = {}
 
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey"
+        return self.server.faults.allowed_logins
+
+    def get_banner(self) -> tuple[str, str]:
+        return self.server.faults.banner, "en"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.server.offered.append(key)
         known = key == self.server.client and not self.server.faults.refuse_key
         return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        if self.server.faults.refuse_sessions:
+            return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         refused = self.server.faults.refuse_channels and self.server.faults.strike()
         return paramiko.OPEN_FAILED_CONNECT_FAILED if refused else paramiko.OPEN_SUCCEEDED
 
@@ -341,6 +402,8 @@ class _Interface(paramiko.ServerInterface):
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         if self.server.faults.frozen:
             self.server.ended.wait()
+            return False
+        if self.server.faults.refuse_commands:
             return False
         self.server.start(self.server.run, channel, command.decode())
         return True

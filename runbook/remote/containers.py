@@ -377,14 +377,14 @@ state() {{
 }}
 steady() {{
   was=$(state) || return 1
-  case $was in 'true false '*) ;; *) return 1;; esac
+  case $was in ('true false '*) ;; (*) return 1;; esac
   n=0
   while [ $n -lt {rounds} ]; do sleep 0.2; [ "$(state)" = "$was" ] || return 1; n=$((n+1)); done
 }}
 up() {{
   tries=0
   until steady; do
-    case $was in 'false false '*) return 1;; esac
+    case $was in ('false false '*) return 1;; esac
     [ $tries -lt {tries} ] && [ "${{was##* }}" -lt {loops} ] || return 1
     tries=$((tries+1)); sleep 0.2
   done

@@ -11,36 +11,39 @@ from __future__ import annotations
 import base64
 import codecs
 import hashlib
-import hmac
 import logging
+import re
 import select
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fabric
 import paramiko
 import tenacity
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 
 from runbook.errors import (
     AuthenticationRefused,
     BecomeFailed,
     HostKeyChanged,
+    HostKeyRevoked,
     HostKeyUnknown,
     HostTimeout,
     HostUnreachable,
+    LoginShellFailed,
     RunbookError,
     StepFailed,
 )
 from runbook.remote import steps
+from runbook.remote.known_hosts import KnownHosts, KnownKeys
 from runbook.remote.shell import Piece, Reader, Transcript, compose, new_marker, quote
 from runbook.remote.steps import Upload
 from runbook.secrets import Secret, redact
@@ -59,18 +62,33 @@ FALSE_START = 5.0
 
 # The password comes in the first line of standard input, never in an argument. `sudo -S` reads it only where sudo
 # asks, and else the shell would take that line for a command: so find out first, and then force the question (-k).
-# It is one line, since csh, as a login shell, takes no newline within quotes.
-_SUDO = "/bin/sh -c '{}'".format(
-    "; ".join(
-        (
-            "IFS= read -r secret",
-            "sudo -n /bin/sh -c : 2>/dev/null && exec sudo -n /bin/sh -s",
-            '[ -n "$secret" ] || { echo "sudo asks for a password, and none is configured" >&2; exit 97; }',
-            'printf "%s\\n" "$secret" | sudo -k -S -p "" -v || exit 97',
-            '{ printf "%s\\n" "$secret"; exec cat; } | sudo -k -S -p "" /bin/sh -s',
-        )
+# Where sudo demands a terminal (requiretty, the default of CentOS 7.0 to 7.2), `script` makes one, and the text runs
+# once more in it. sudo only opens /dev/tty, so the streams stay those of the connection. The status comes by descriptor
+# 6, as `script` of util-linux 2.23 may end before its command. The shell gets a session of its own, or a daemon that it
+# starts would be hung up with the terminal; within `sh -c`, since setsid does not wait where it leads a process group.
+# It is one line without a single quote, since csh, as a login shell, takes no newline within quotes.
+_SUDO_TEXT = "; ".join(
+    (
+        "text=$1",
+        "set -- -s",
+        r'[ -z "$RUNBOOK_TERMINAL" ] || set -- -c "setsid /bin/sh -s; exit \$?"',
+        "message=$(LC_ALL=C sudo -n /bin/sh -c : 2>&1 </dev/null) && "
+        '{ IFS= read -r secret; exec sudo -n /bin/sh "$@"; }',
+        'case $RUNBOOK_TERMINAL$message in ("sudo: "*"must have a tty"*) command -v script >/dev/null && '
+        "{ RUNBOOK_TERMINAL=$text SHELL=/bin/sh; export RUNBOOK_TERMINAL SHELL; exec 3<&0 4>&1 5>&2; "
+        r'status=$(script -q -c "( eval \"\$RUNBOOK_TERMINAL\" ) <&3 >&4 2>&5 3<&- 4>&- 5>&- 6>&-; echo \$? >&6" '
+        "/dev/null 6>&1 </dev/null >/dev/null 2>&1); "
+        '[ -z "$status" ] || exit "$status"; }; '
+        'echo "$message" >&2; exit 97;; esac',
+        "IFS= read -r secret",
+        'case $message in (*password*) [ -n "$secret" ] || '
+        '{ echo "sudo asks for a password, and none is configured" >&2; exit 97; };; '
+        '(*) echo "$message" >&2; [ -n "$secret" ] || exit 97;; esac',
+        r'printf "%s\n" "$secret" | sudo -k -S -p "" -v || exit 97',
+        r'{ printf "%s\n" "$secret"; exec cat; } | sudo -k -S -p "" /bin/sh "$@"',
     )
 )
+_SUDO = f"/bin/sh -c 'eval \"$1\"' runbook '{_SUDO_TEXT}'"
 _BECOME_FAILED = 97
 
 # A script whose connection broke, or whose deadline passed, may still be at work when the next one comes. So those that
@@ -145,81 +163,77 @@ def fingerprint(key: paramiko.PKey) -> str:
     return f"{key.get_name()} SHA256:{digest}"
 
 
-class _Refuse(paramiko.MissingHostKeyPolicy):
-    """Refuses every key that is not known (fabric's default would accept and remember it)."""
+class _HostKeyPolicy(paramiko.MissingHostKeyPolicy):
+    """Accepts the keys that known_hosts holds for a login, and refuses every other one.
 
-    def __init__(self, known_hosts: Path) -> None:
-        self._known_hosts = known_hosts
+    paramiko asks it about each key, since it is given no known keys itself: it would compare with one of a type only.
+    """
+
+    def __init__(self, login: Login, known: KnownKeys) -> None:
+        self._login = login
+        self._known = known
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        login, known, shown = self._login, self._known, key.asbytes()
+        if any(shown == revoked.asbytes() for revoked in known.revoked):
+            raise HostKeyRevoked(
+                f"{login} shows a host key that {login.known_hosts} marks as @revoked: {fingerprint(key)}",
+                "do not connect: the key is known to others. Give the host a new one (remove the old file in /etc/ssh, "
+                f"`ssh-keygen -A`, restart sshd), then add its public key to {login.known_hosts}",
+            )
+        if any(shown == trusted.asbytes() for trusted in known.keys):
+            return
+        if known.keys and not known.elsewhere:
+            raise HostKeyChanged(
+                f"{login} shows another host key than {login.known_hosts} holds: {fingerprint(key)} instead of "
+                f"{' or '.join(map(fingerprint, known.keys))}",
+                "find out why before anything else: a reinstalled host, or somebody in between; "
+                f"`ssh-keygen -R {_host_key_name(login)} -f {login.known_hosts}` forgets the old key",
+            )
+        if known.damaged:
+            raise HostKeyUnknown(
+                f"the known_hosts file {login.known_hosts} is damaged: {'; '.join(known.damaged)}", _keyscan(login)
+            )
         raise HostKeyUnknown(
-            f"{hostname} shows a host key that {self._known_hosts} does not hold: {fingerprint(key)}",
+            f"{_host_key_name(login)} shows a host key that {login.known_hosts} does not hold: {fingerprint(key)}"
+            + _authorities(known),
             "compare the fingerprint with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub on its console), "
-            f"then add the key to {self._known_hosts}",
+            f"then add the key to {login.known_hosts} (`{_scan(login)}` prints its line)",
         )
+
+
+def _authorities(known: KnownKeys) -> str:
+    """What to add to a refusal where known_hosts trusts a CA for the host."""
+    lines = ", ".join(map(str, known.authorities))
+    return f"; host certificates (@cert-authority, line {lines}) are not supported" if lines else ""
+
+
+def _scan(login: Login) -> str:
+    return f"ssh-keyscan -p {login.port} {login.address}"
+
+
+def _keyscan(login: Login) -> str:
+    return f"name a good file in ssh.known_hosts; `{_scan(login)}` prints keys to compare and put there"
+
+
+def _known_keys(login: Login) -> KnownKeys:
+    """The keys known for a login. Raises HostKeyUnknown where the file cannot be read."""
+    path = login.known_hosts
+    try:
+        return KnownHosts.read(path).known(login.address, login.port)
+    except OSError as error:
+        raise HostKeyUnknown(
+            f"the known_hosts file {path} cannot be read: {error.strerror}", _keyscan(login)
+        ) from error
 
 
 _reading = threading.Lock()  # of files that many connections need at once: the first reads, the others find it read
 
 
-class _KnownHosts:
-    """The lines of a known_hosts file (sshd(8)) by the names that they are for.
-
-    paramiko's HostKeys compares each line with each other when it reads them, and with each name that is looked up:
-    200 hosts would wait longer for that than for their handshakes.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._named: dict[str, list[str]] = defaultdict(list)
-        self._hashed: list[tuple[str, str]] = []
-        for line in text.split("\n"):
-            names = line.strip().split(" ", 1)[0]
-            if names.startswith("|1|"):
-                self._hashed.append((names, line))
-                continue
-            for name in names.split(","):
-                self._named[name].append(line)
-
-    def keys(self, name: str) -> dict[str, paramiko.PKey]:
-        """The keys of a host by type, of two of one type the first. Raises paramiko's errors on a damaged one."""
-        lines = list(self._named.get(name, ()))
-        lines += [line for hashed, line in self._hashed if _is_hash(hashed, name)]
-        keys: dict[str, paramiko.PKey] = {}
-        for line in lines:
-            entry = paramiko.hostkeys.HostKeyEntry.from_line(line.strip())
-            if entry is not None and entry.key is not None:
-                keys.setdefault(entry.key.get_name(), entry.key)
-        return keys
-
-
-def _is_hash(hashed: str, name: str) -> bool:
-    """Whether `hashed` (`|1|salt|hash`, as HashKnownHosts of ssh_config(5) makes it) stands for `name`."""
-    _, _, salt, digest = hashed.split("|")
-    return hmac.digest(base64.b64decode(salt), name.encode(), "sha1") == base64.b64decode(digest)
-
-
-@lru_cache(maxsize=64)
-def _known_hosts(path: Path, mtime_ns: int) -> _KnownHosts:
-    return _KnownHosts(path.read_text(encoding="utf-8"))
-
-
-def _known_keys(login: Login) -> dict[str, paramiko.PKey]:
-    """The keys known for a login by their type; the file is read once, and again when it changed."""
-    path = login.known_hosts
-    remedy = f"name a good file in ssh.known_hosts; `ssh-keyscan {login.address}` prints keys to compare and put there"
-    try:
-        with _reading:
-            known = _known_hosts(path, path.stat().st_mtime_ns)
-        return known.keys(_host_key_name(login))
-    except OSError as error:
-        raise HostKeyUnknown(f"the known_hosts file {path} cannot be read: {error.strerror}", remedy) from error
-    except (ValueError, OverflowError, paramiko.hostkeys.InvalidHostKey, paramiko.SSHException) as error:
-        raise HostKeyUnknown(f"the known_hosts file {path} is damaged: {error}", remedy) from error
-
-
 @lru_cache(maxsize=64)
 def _private_key(path: Path, mtime_ns: int) -> paramiko.PKey:
-    return paramiko.PKey.from_path(path)
+    key: paramiko.PKey = paramiko.PKey.from_path(path)
+    return _RsaKey(key=key.key) if isinstance(key, paramiko.RSAKey) else key
 
 
 def _key(path: Path) -> paramiko.PKey:
@@ -256,12 +270,60 @@ class _Tunnel:
             self._channel.close()
 
 
-class _Transport(paramiko.Transport):
-    """paramiko's, but that whatever ended its thread is an error of the connection.
+class _RsaKey(paramiko.RSAKey):
+    """paramiko's, but that it signs and verifies with SHA-1 too, which paramiko 5 dropped.
 
-    On bytes that make no sense paramiko's readers end with all kinds of errors (a text that is no UTF-8, a checksum
-    that does not fit), which would be taken for mistakes in this program and so end the work on all hosts.
+    OpenSSH before 7.2 (CentOS 7.0 to 7.3 have 6.6.1) supports no other signature of an RSA key.
     """
+
+    HASHES = {**paramiko.RSAKey.HASHES, "ssh-rsa": hashes.SHA1}  # noqa: RUF012 (as paramiko has it)
+
+
+_PARAMIKO: Any = paramiko.Transport  # with the tables that its types leave out
+
+
+class _Transport(paramiko.Transport):
+    """paramiko's, with RSA signatures for old servers, and the reason of a disconnect.
+
+    Whatever ends its thread is an error of the connection. On bytes that make no sense paramiko's readers end with all
+    kinds of errors (a text that is no UTF-8, a checksum that does not fit), which would be taken for mistakes in this
+    program and so end the work on all hosts.
+    """
+
+    # paramiko 4 has ssh-rsa in these, paramiko 5 not. It stays the last choice for a host's key.
+    _key_info: ClassVar = {**_PARAMIKO._key_info, "ssh-rsa": _RsaKey}
+    _preferred_keys = (*dict.fromkeys((*_PARAMIKO._preferred_keys, "ssh-rsa")),)
+    _preferred_pubkeys = (*dict.fromkeys((*_PARAMIKO._preferred_pubkeys, "ssh-rsa")),)
+
+    farewell = ""
+    """What the server gave as its reason for a disconnect."""
+
+    @property
+    def preferred_pubkeys(self) -> tuple[str, ...]:
+        """The algorithms to sign a login with, in order of preference.
+
+        paramiko takes the first RSA algorithm where the server announces none (server-sig-algs). OpenSSH does so from
+        7.2 on, which brought rsa-sha2 (RFC 8332, 3.3).
+        """
+        kinds = tuple(super().preferred_pubkeys)
+        key = getattr(self.auth_handler, "private_key", None)
+        if isinstance(key, paramiko.RSAKey) and "ssh-rsa" not in key.HASHES:
+            return tuple(kind for kind in kinds if kind != "ssh-rsa")
+        if not self.signatures:
+            return tuple(kind for kind in kinds if not kind.startswith("rsa-sha2-"))
+        return kinds
+
+    @property
+    def signatures(self) -> list[str]:
+        """The signature algorithms that the server announces for logins; none for OpenSSH before 7.2."""
+        announced = self.server_extensions.get("server-sig-algs", b"")
+        return announced.decode("ascii", "replace").split(",") if announced else []
+
+    def _parse_disconnect(self, message: paramiko.Message) -> None:
+        message.get_int()
+        self.farewell = message.get_text()
+        message.rewind()
+        super()._parse_disconnect(message)  # type: ignore[misc]  # its types leave it out
 
     def get_exception(self) -> Exception | None:
         error: Exception | None = super().get_exception()
@@ -303,8 +365,8 @@ def _connection(
 ) -> fabric.Connection:
     known = _known_keys(login)
     # Ask the host for a key of a known type: else it may show a true key of another type, which reads as changed.
-    acceptable = {kind for name in known for kind in (_RSA if name in _RSA else (name,))}
-    disabled = [kind for kind in _HOST_KEY_TYPES if kind not in acceptable] if known else []
+    acceptable = {kind for name in known.types for kind in (_RSA if name in _RSA else (name,))}
+    disabled = [kind for kind in _HOST_KEY_TYPES if kind not in acceptable] if acceptable else []
     options: dict[str, Any] = {
         "transport_factory": _transport,
         "timeout": timeout,
@@ -323,10 +385,7 @@ def _connection(
         gateway=gateway if gateway is not None else False,
         connect_kwargs=options,
     )
-    client = connection.client
-    client.set_missing_host_key_policy(_Refuse(login.known_hosts))
-    for kind, key in known.items():
-        client.get_host_keys().add(_host_key_name(login), kind, key)
+    connection.client.set_missing_host_key_policy(_HostKeyPolicy(login, known))
     return connection
 
 
@@ -346,28 +405,88 @@ def _open(login: Login, connection: fabric.Connection) -> None:
 def _open_or_name_error(login: Login, connection: fabric.Connection) -> None:
     try:
         connection.open()
-    except paramiko.BadHostKeyException as error:
-        raise HostKeyChanged(
-            f"{login} shows another host key than {login.known_hosts} holds: "
-            f"{fingerprint(error.key)} instead of {fingerprint(error.expected_key)}",
-            "find out why before anything else: a reinstalled host, or somebody in between; "
-            f"`ssh-keygen -R {_host_key_name(login)} -f {login.known_hosts}` forgets the old key",
-        ) from error
+    except RunbookError:
+        raise
     except paramiko.ssh_exception.IncompatiblePeer as error:
-        raise HostKeyChanged(
-            f"{login} has no host key of the kind that {login.known_hosts} holds ({error})",
-            "compare the host's keys with those in known_hosts; a reinstalled host has new ones",
-        ) from error
-    except paramiko.AuthenticationException as error:
-        raise AuthenticationRefused(
-            f"{login} refused the login ({error})", "check ssh.user and ssh.key, and the host's authorized_keys"
-        ) from error
-    except TimeoutError as error:
-        raise HostUnreachable(f"{login} did not answer", "check the address, the network and the firewall") from error
+        raise _incompatible(login, error) from error
     except (OSError, EOFError, paramiko.SSHException) as error:
-        raise HostUnreachable(
+        raise _not_open(login, connection.client.get_transport(), error) from error
+
+
+def _incompatible(login: Login, error: Exception) -> HostUnreachable:
+    """Why a server and this program agree on no algorithm."""
+    if "host key" not in str(error):
+        return HostUnreachable(
+            f"{login}: the key exchange failed ({error})",
+            "compare `ssh -vv` with KexAlgorithms, Ciphers and MACs of the host's sshd_config",
+        )
+    known = _known_keys(login)
+    message = f"{login} has no host key of the kind that {login.known_hosts} holds ({', '.join(sorted(known.types))})"
+    if known.elsewhere:
+        return HostKeyUnknown(message, f"add its key to {login.known_hosts} (`{_scan(login)}` prints its line)")
+    return HostKeyChanged(message, "compare the host's keys with those in known_hosts; a reinstalled host has new ones")
+
+
+def _not_open(login: Login, transport: _Transport | None, error: Exception) -> HostUnreachable:
+    """Why a connection could not be opened, by the stage that failed: TCP, key exchange, authentication."""
+    if transport is None:
+        if isinstance(error, TimeoutError):
+            return HostUnreachable(
+                f"{login} did not answer: no TCP connection", "check the address, the network and the firewall"
+            )
+        return HostUnreachable(
             f"{login} cannot be reached: {_reason(error)}", "check the address, the network and that sshd runs"
-        ) from error
+        )
+    reason = transport.farewell or _reason(error)
+    if not transport.initial_kex_done:
+        return HostUnreachable(
+            f"{login} cannot be reached: {reason}, after the TCP connection was open and before the end of the key "
+            "exchange",
+            "check that sshd listens at this port, and its limits (MaxStartups, hosts.deny, fail2ban) on the host",
+        )
+    if isinstance(error, TimeoutError):
+        reason = "no answer in time"
+    if banner := transport.get_banner():
+        reason += f"; it printed: {banner.decode('utf-8', 'backslashreplace').strip()}"
+    cause, hint = _refusal(login, transport, error)
+    return AuthenticationRefused(f"{login} refused the login: {cause or reason}", hint)
+
+
+def _refusal(login: Login, transport: _Transport, error: Exception) -> tuple[str, str]:
+    """The cause of a refused login, where it is known, and the hint."""
+    key = getattr(transport.auth_handler, "private_key", None)
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return (
+            "the user's default key is protected by a passphrase",
+            "load it into ssh-agent (`ssh-add`), or name a key without one in ssh.key",
+        )
+    if key is None and not isinstance(error, paramiko.AuthenticationException) and transport.is_active():
+        return (
+            "no key to offer: ssh.key is not set, ssh-agent holds none, and ~/.ssh has no id_* file",
+            "set ssh.key, or load a key into ssh-agent (`ssh-add`)",
+        )
+    if isinstance(error, paramiko.BadAuthenticationType):
+        return (
+            f"its sshd allows {', '.join(error.allowed_types)} and no public key",
+            "set `PubkeyAuthentication yes` in the host's sshd_config",
+        )
+    if key is not None:
+        kind, ed25519 = key.get_name(), "use an Ed25519 key: `ssh-keygen -t ed25519`, add its .pub to authorized_keys"
+        agreed = [name for name in transport.preferred_pubkeys if name in (_RSA if kind in _RSA else (kind,))]
+        if transport.signatures and not set(agreed) & set(transport.signatures):
+            names = ", ".join(transport.signatures)
+            return f"its sshd supports no {kind} key (it supports {names})", f"{ed25519}, and name it in ssh.key"
+        if kind in _RSA and not transport.signatures and "ssh-rsa" not in agreed:
+            return (
+                f"its sshd ({transport.remote_version}) supports an RSA key only with SHA-1 signatures (ssh-rsa), "
+                f"which paramiko {paramiko.__version__} makes for ssh.key and agents alone",
+                f"name the RSA key in ssh.key, or {ed25519}",
+            )
+    return "", (
+        "check ssh.user and ssh.key, and on the host the user's authorized_keys (its mode, and those of ~ and ~/.ssh), "
+        "AllowUsers, that the account is not expired (`chage -l`) and that its shell exists; "
+        "`journalctl -u sshd` there names the reason"
+    )
 
 
 def _reason(error: Exception) -> str:
@@ -508,11 +627,10 @@ class Session:
     def _broken_off(self, status: int, transcript: Transcript) -> RunbookError:
         """Why a script that ended with `status` did not run as it was sent."""
         noise = redact(transcript.noise.strip())
-        if transcript.pid is None and status == _BECOME_FAILED:
-            return BecomeFailed(
-                f"{self.name}: sudo refused {self.login.user}: {noise}",
-                "check ssh.become_password and the host's sudoers (no `requiretty`)",
-            )
+        if transcript.pid is None and self.login.become and status == _BECOME_FAILED:
+            return BecomeFailed(f"{self.name}: sudo refused {self.login.user}: {noise}", _sudo_hint(self.login, noise))
+        if transcript.pid is None and status != _BUSY:
+            return self._no_shell(f"the login's command ended with exit status {status}", noise)
         if status == _BUSY:
             return HostTimeout(
                 f"{self.name}: another script of the runbook is still at work there: {noise}",
@@ -532,6 +650,14 @@ class Session:
             f"/bin/sh there is {shell}: see that it is a POSIX shell (`/bin/sh --version`, `ls -l /bin/sh`), and that "
             f"nothing ended it (ulimit, out of memory: dmesg)",
             transcript,
+        )
+
+    def _no_shell(self, what: str, output: str = "") -> LoginShellFailed:
+        """The error of a login that sshd accepted, and that did not start `/bin/sh -s`."""
+        return LoginShellFailed(
+            f"{self.name}: {self.login} accepted the login and started no shell: {what}; its output: "
+            f"{output.strip() or 'none'}",
+            _shell_hint(self.login.user, output),
         )
 
     def _lost(self, reason: str, transcript: Transcript) -> ConnectionLost:
@@ -582,17 +708,29 @@ class Session:
             except (EOFError, OSError, paramiko.SSHException):
                 self.close()
         self.connect(deadline)
-        return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))
+        try:
+            return self._transport.open_session(timeout=min(CONNECT_TIMEOUT, _left(deadline)))
+        except paramiko.ChannelException as error:
+            raise self._no_shell(f"sshd opened no session ({error.text})") from error
+
+    def _start(self, channel: paramiko.Channel, command: str) -> None:
+        """Start a command. Raises LoginShellFailed where sshd runs none for this login."""
+        try:
+            channel.exec_command(command)
+        except paramiko.SSHException as error:
+            if not self._transport.is_active():
+                raise
+            raise self._no_shell("sshd refused to run a command") from error
 
     def _converse(self, channel: paramiko.Channel, script: str, reader: Reader) -> int:
         """Send the script, drain both outputs, return the exit status. Raises EOFError where none comes."""
         with channel:
             if self.login.become:
                 password = self.login.become_password().reveal() if self.login.become_password else ""
-                channel.exec_command(_SUDO)
+                self._start(channel, _SUDO)
                 script = f"{password}\n{script}"
             else:
-                channel.exec_command("/bin/sh -s")
+                self._start(channel, "/bin/sh -s")
             try:
                 channel.sendall(script.encode())
             except OSError:
@@ -719,6 +857,33 @@ class Session:
                 left -= len(chunk)
         frame = self.execute([Piece("0", f"sha256sum < {quote(remote)}")], deadline).frames["0"]
         return frame.out.split()[:1] == [digest.hexdigest()]
+
+
+def _shell_hint(user: str, output: str) -> str:
+    """What to do about a login that starts no shell, by what it printed instead."""
+    if re.search("password (has )?(expired|change)|change your password", output, re.IGNORECASE):
+        return f"the password of {user} has expired: set a new one (`passwd {user}` as root), or see `chage -l {user}`"
+    return (
+        f"see on the host what runs instead of a shell: `getent passwd {user}` (nologin, false or a menu: "
+        f"`usermod -s /bin/bash {user}`), ForceCommand in sshd_config, command= in authorized_keys, an `exit` "
+        "or `exec` in the shell's profile, /etc/nologin"
+    )
+
+
+def _sudo_hint(login: Login, output: str) -> str:
+    """What to do about a sudo that refused, by what it printed."""
+    if "tty" in output or "terminal" in output:
+        return (
+            f"put `Defaults:{login.user} !requiretty` into the host's sudoers (`visudo -f /etc/sudoers.d/runbook`), or "
+            "install util-linux's `script` there, which gives sudo a terminal"
+        )
+    if "none is configured" in output:
+        return f"set ssh.become_password, or allow {login.user} `NOPASSWD: ALL` in the host's sudoers"
+    if "incorrect password" in output or "try again" in output:
+        return "check ssh.become_password: it is the password of the login, not of root"
+    return (
+        f"check ssh.become_password and, on the host, the rules for {login.user} in sudoers (`sudo -l -U {login.user}`)"
+    )
 
 
 def _ended(transcript: Transcript) -> str:

@@ -816,7 +816,7 @@ _PID_OF = """\
 ours() {{ [ -r "/proc/$1/cmdline" ] && tr '\\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -e {process}; }}
 pid_of() {{
   pid=$(cat {pid_file} 2>/dev/null)
-  case $pid in ''|*[!0-9]*) return 1;; esac
+  case $pid in (''|*[!0-9]*) return 1;; esac
   ours "$pid" && echo "$pid"
 }}
 """
@@ -938,7 +938,10 @@ class Command(Step):
         return self.name
 
     def probe(self) -> str:
-        return f'out=$( ( {self.probe_script}\n) 2>&1 ); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        # The text stands outside `$( )`, as a piece's does (shell.py).
+        return (
+            f'asked() {{ (\n{self.probe_script}\n) 2>&1; }}\nout=$(asked); echo "holds=$?"; printf \'%s\\n\' "$out"\n'
+        )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         first, _, output = state.partition("\n")

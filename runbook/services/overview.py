@@ -22,9 +22,10 @@ NOT_INSTALLED = "not installed"
 SOFTWARE = ("OS", "kernel", "ZooKeeper", "mesos", "marathon", "docker", "registry")
 """What 0.3 asks the versions of, in its order."""
 
-# As the document asks, but where it looks into a log for what a program says: the log's lines rotate away.
+# As the document asks, but where it looks into a log for what a program says: the log's lines rotate away. `.` ends a
+# POSIX shell where its file is missing or malformed, so it stands in a subshell.
 _VERSIONS = r"""
-. /etc/os-release 2>/dev/null && echo "OS=$PRETTY_NAME"
+( . /etc/os-release && echo "OS=$PRETTY_NAME" ) 2>/dev/null
 echo "kernel=$(uname -r)"
 if [ -x {home}/bin/zkServer.sh ]; then
   v=$(cat {logs}/*zookeeper*.log 2>/dev/null | grep -a 'zookeeper.version=' | tail -n 1)

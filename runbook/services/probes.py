@@ -36,6 +36,22 @@ has neither ss nor netstat.
 """
 
 
+INSPECT_EACH = """\
+inspect_each() {
+  format=$1; shift
+  [ $# -gt 0 ] || return 0
+  if all=$(docker inspect --type container -f "$format" "$@" 2>/dev/null); then printf '%s\\n' "$all"; return 0; fi
+  for id; do docker inspect --type container -f "$format" "$id" 2>/dev/null; done
+  return 0
+}
+"""
+"""Defines `inspect_each FORMAT ID…`: what `docker inspect` prints of each of these containers that is still there.
+
+Asked for several, a client before 17.05 stops at the first that is gone (1.11: api/client/inspect.go, inspectElements);
+so then they are asked for one by one.
+"""
+
+
 @dataclass(frozen=True)
 class Listener:
     """A process that listens at a TCP port; `pid` is None where the system does not tell."""

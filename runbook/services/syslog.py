@@ -20,7 +20,8 @@ ROLES = frozenset({"mesos_master", "mesos_slave", "marathon"})
 KEEP = 14
 """Rotated files that are kept of each log."""
 SIZE = "100M"
-"""From which size on a log is rotated before its day is over."""
+"""From which size on a log is rotated before its day is over, where logrotate runs more often than daily and adds no
+date to the names. CentOS 7's cron runs it daily, with `dateext`: there a log grows for a whole day."""
 
 WRITTEN = "# Written by the runbook (2.2.7): changes made here are lost.\n"
 
@@ -60,7 +61,12 @@ def rotation_path(site: Site) -> str:
 
 
 def rotation(site: Site) -> str:
-    """The file of logrotate. rsyslog opens its files anew on SIGHUP, without losing a line."""
+    """The file of logrotate. rsyslog opens its files anew on SIGHUP, without losing a line.
+
+    logrotate runs as logrotate_t, which SELinux's policy of CentOS 7.2 lets signal every process, and which may ask
+    systemd for a unit's state, but not have it send a signal (`systemctl kill` needs `stop`; fedora-selinux/
+    selinux-policy-contrib e4637c2bb came later).
+    """
     files = " ".join(f'"{site.syslog.log_dir}/{program}.log"' for program in site.syslog.programs)
     return f"""{WRITTEN}
 {files} {{
@@ -73,7 +79,8 @@ def rotation(site: Site) -> str:
     delaycompress
     sharedscripts
     postrotate
-        systemctl kill --signal=HUP --kill-who=main rsyslog.service
+        pid=$(systemctl show -p MainPID rsyslog.service | sed 's/.*=//')
+        [ "${{pid:-0}}" -eq 0 ] || kill -HUP "$pid"
     endscript
 }}
 """

@@ -61,7 +61,7 @@ if [ -d "$data" ]; then
   echo "owner=$(stat -L -c %U "$data")"
   (cd "$data/version-2" 2>/dev/null && ls -t | head -n 40) | while read -r f; do
     p=$data/version-2/$f
-    case $f in log.*|snapshot.*|*Epoch) ;; *) continue;; esac
+    case $f in (log.*|snapshot.*|*Epoch) ;; (*) continue;; esac
     begin=$(head -c 4 "$p" | od -An -v -tx1 | tr -d ' \n'); end=$(tail -c 5 "$p" | od -An -v -tx1 | tr -d ' \n')
     stat -c "file=$f %s %U ${{begin:--}} ${{end:--}}" "$p"
   done

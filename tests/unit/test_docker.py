@@ -236,6 +236,8 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
             f"image=centos:7.2.1511\t{centos}\t<none>\t197MB\t2 weeks ago",
             f"image=mysql:5.7.13\t{old}\t<none>\t380MB\t2 weeks ago",
             f"image=registry:2.3.0\t{old}\t{old}\t165MB\t2 weeks ago",
+            f"image=registry:<none>\t{old}\t{old}\t165MB\t2 weeks ago",  # a line of 1.11 for a digest
+            f"image=by-digest:<none>\tsha256:{'d' * 64}\tsha256:{'e' * 64}\t165MB\t2 weeks ago",
             f"image=<none>:<none>\t{old}\t<none>\t1MB\t2 weeks ago",
             *recorded("images.txt").stdout.splitlines()[:1],
         ]
@@ -249,6 +251,8 @@ def test_images_are_shown_beside_their_archives(tmp_path: Path, monkeypatch: pyt
     assert states["node1", "registry:2.3.0"].startswith("✓ by its tag")
     assert states["node1", "hyper/docker-registry-web:v0.0.4"] == "✗ missing"
     assert states["node1", "<none>:<none>"] == "– without a tag"
+    assert states["node1", "by-digest:<none>"] == "– without a tag"
+    assert ("node1", "registry:<none>") not in states
     assert states["node1", "dockerpart/tiny:1"] == "– not of the parameters"
     assert states["node2", ""] == "not installed"
 

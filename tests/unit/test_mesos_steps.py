@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_host import ME, MY_GROUP, PRESENT, LocalHost
+from local_host import ME, MY_GROUP, PRESENT, SHELLS, LocalHost
 from mesos_site import site
 
 from runbook.errors import StepFailed
@@ -533,6 +533,8 @@ def test_every_script_is_taken_by_every_shell(host: LocalHost) -> None:
         NoLeftovers(("/var/lib/mesos",)),
     ]
     for step in everything:
-        checked = subprocess.run([host.shell, "-n"], input=step.probe(), text=True, capture_output=True, check=False)
+        checked = subprocess.run(
+            [*SHELLS[host.shell], "-n"], input=step.probe(), text=True, capture_output=True, check=False
+        )
         assert (checked.returncode, checked.stderr) == (0, ""), step.label
     assert all(isinstance(step, Daemon) for step in everything if step.label.startswith("service"))

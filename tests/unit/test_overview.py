@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
+from local_host import PRESENT, SHELLS
 from zookeeper_payloads import site
 
 from runbook.services.overview import NOT_INSTALLED, SOFTWARE, agreement, question, versions
@@ -58,6 +60,21 @@ def test_programs_that_do_not_start_are_told_apart_from_missing_ones() -> None:
 
 def test_another_container_than_the_parameters_name_is_not_the_registry() -> None:
     assert versions(site(), "container=other registry:2\n")["registry"] == NOT_INSTALLED
+
+
+@pytest.mark.parametrize("shell", PRESENT)
+@pytest.mark.parametrize("content", [None, "NAME='CentOS", "PRETTY_NAME='CentOS Linux 7'; exit 3"])
+def test_an_os_release_that_is_missing_or_malformed_ends_nothing(
+    tmp_path: Path, shell: str, content: str | None
+) -> None:
+    """CentOS 6 has none; and `.` is a special built-in utility, whose errors end a POSIX shell (POSIX, 2.8.1)."""
+    if content is not None:
+        (tmp_path / "os-release").write_text(content)
+    text = question(site()).replace("/etc/os-release", str(tmp_path / "os-release"))
+    done = subprocess.run([*SHELLS[shell], "-s"], input=text, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "kernel=" in done.stdout
+    assert "OS=" not in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])

@@ -7,10 +7,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from local_host import PRESENT, SHELLS
 from rich.console import Console
 
 from runbook import preflight
-from runbook.errors import AuthenticationRefused, BecomeFailed, HostKeyChanged, HostKeyUnknown, HostUnreachable
+from runbook.errors import (
+    AuthenticationRefused,
+    BecomeFailed,
+    HostKeyChanged,
+    HostKeyRevoked,
+    HostKeyUnknown,
+    HostUnreachable,
+    LoginShellFailed,
+)
 from runbook.preflight import Preflight, Seen, State, judge
 from runbook.remote.hosts import Output
 from runbook.site import Site
@@ -93,6 +102,8 @@ def test_a_host_that_is_well_has_nothing_to_do() -> None:
         (HostKeyUnknown("node1 shows an unknown key", "compare"), "host key"),
         (HostKeyChanged("node1 shows another key", "compare"), "host key"),
         (AuthenticationRefused("node1 refused the login", "check ssh.key"), "login"),
+        (HostKeyRevoked("node1 shows a revoked key", "make a new one"), "host key"),
+        (LoginShellFailed("node1 started no shell", "see getent passwd"), "login"),
         (BecomeFailed("node1: sudo refused", "check sudoers"), "sudo"),
     ],
 )
@@ -275,6 +286,22 @@ def test_it_shows_hosts_and_checks_and_the_same_thing_to_do_once(count: int) -> 
     out = io.StringIO()
     Console(file=out, width=240).print(result)
     assert f"test: {count} hosts, no problems, {count} warnings" in out.getvalue()
+
+
+@pytest.mark.parametrize("shell", PRESENT)
+@pytest.mark.parametrize("content", [None, "ID='centos"])
+def test_an_os_release_that_is_missing_or_malformed_ends_nothing(
+    tmp_path: Path, shell: str, content: str | None
+) -> None:
+    """CentOS 6 has none; and `.` is a special built-in utility, whose errors end a POSIX shell (POSIX, 2.8.1)."""
+    if content is not None:
+        (tmp_path / "os-release").write_text(content)
+    described = site(ROLES)
+    text = preflight.question(described, described.hosts[0]).replace("/etc/os-release", str(tmp_path / "os-release"))
+    done = subprocess.run([*SHELLS[shell], "-s"], input=text, text=True, capture_output=True, check=False)
+    assert done.returncode == 0
+    assert "kernel=" in done.stdout
+    assert "os_id=" not in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["dash", "bash"])

@@ -8,10 +8,12 @@ import os
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import fabric
@@ -24,13 +26,16 @@ from runbook.errors import (
     AuthenticationRefused,
     BecomeFailed,
     HostKeyChanged,
+    HostKeyRevoked,
     HostKeyUnknown,
     HostTimeout,
     HostUnreachable,
+    LoginShellFailed,
     StepFailed,
 )
 from runbook.remote import session as session_module
 from runbook.remote.session import (
+    _SUDO,
     ConnectionLost,
     DeadlinePassed,
     Gateway,
@@ -351,9 +356,95 @@ def test_a_host_without_the_kind_of_key_that_is_known_is_refused(fleet: Fleet, s
         ask(session, ":")
 
 
-def test_a_key_known_for_another_port_does_not_count(fleet: Fleet, session: Session) -> None:
-    fleet.known_hosts.write_text(f"127.0.0.1 {host_key().get_name()} {host_key().get_base64()}\n")
-    with pytest.raises(HostKeyUnknown):
+def entry(key: paramiko.PKey) -> str:
+    return f"{key.get_name()} {key.get_base64()}"
+
+
+@cache
+def another_key() -> paramiko.PKey:
+    return paramiko.ECDSAKey.generate()
+
+
+KNOWN_HOSTS = {
+    "a tab between the fields": "{name}\t{key}",
+    "blanks before and a comment behind": " \t {name}   {key} root@node1 of 2016\r",
+    "a comment in Latin-1": "# f\xfcr alle\n{name} {key} M\xfcller",
+    "a commented line": "# {name} {key}",
+    "an asterisk": "*.example.com,[127.0.0.*]:* {key}",
+    "a question mark": "[127.0.0.?]:{port} {key}",
+    "a question mark is one character": "[127.0.?]:{port} {key}",
+    "brackets are no pattern": "[[]127.0.0.1]:* {key}",
+    "upper case": "NODE1,{name} {key}",
+    "a negation": "*,!{name} {key}",
+    "a negation in front": "!{name},* {key}",
+    "a negation of another": "*,![127.0.0.2]:* {key}",
+    "a negation alone": "!elsewhere {key}",
+    "two keys of a type, the first": "{name} {key}\n{name} {other}",
+    "two keys of a type, the second": "{name} {other}\n{name} {key}",
+    "another key of the type": "{name} {other}",
+    "revoked": "@revoked {name} {key}",
+    "revoked behind": "{name} {key}\n@revoked * {key}",
+    "revoked with a tab": "@revoked\t*\t{kind}\t{base64}\n{name} {key}",
+    "another one revoked": "@revoked * {other}\n{name} {key}",
+    "revoked for another host": "@revoked elsewhere {key}\n{name} {key}",
+    "revoked for the bare address": "@revoked 127.0.0.1 {key}\n{name} {key}",
+    "revoked for the port": "@revoked {name} {key}\n127.0.0.1 {key}",
+    "a certificate authority": "@cert-authority * {key}",
+    "a certificate authority and a key": "@cert-authority * {other}\n{name} {key}",
+    "an unknown marker": "@trusted {name} {key}",
+    "the bare address": "127.0.0.1 {key}",
+    "another key for the bare address": "127.0.0.1 {other}",
+    "another port": "[127.0.0.1]:9 {key}",
+    "a key of SSH 1": "{name} 1024 35 1234567\n{name} {key}",
+    "a type that no library has": "{name} ssh-future AAAA\n{name} {key}",
+    "a damaged line": "{name} {kind} AAAA\n{name} {key}",
+    "a key under the name of another type": "{name} ssh-rsa {base64}",
+    "a hashed name of a wrong form": "|1|A {key}\n|2|A|B {key}\n{name} {key}",
+}
+
+
+@pytest.mark.parametrize("case", KNOWN_HOSTS)
+def test_known_hosts_is_read_as_openssh_reads_it(fleet: Fleet, session: Session, case: str) -> None:
+    """The verdict is that of the OpenSSH client that is installed here, on the same file and the same server."""
+    server, key = fleet["node1"], host_key()
+    values = {"port": server.port, "kind": key.get_name(), "base64": key.get_base64()}
+    text = KNOWN_HOSTS[case].format(
+        name=f"[127.0.0.1]:{server.port}", key=entry(key), other=entry(another_key()), **values
+    )
+    fleet.known_hosts.write_text(f"{text}\n", encoding="latin-1")
+    fixed = ["UserKnownHostsFile=known_hosts", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes"]
+    options = [f"-o{option}" for option in (*fixed, "BatchMode=yes", "IdentityAgent=none")]
+    words = ["ssh", "-F", "none", "-i", "id", "-p", str(server.port), *options, "root@127.0.0.1", "echo in"]
+    openssh = subprocess.run(words, cwd=fleet.folder, capture_output=True, text=True, check=False)
+    accepts = openssh.stdout == "in\n"
+    assert accepts or "Host key verification failed" in openssh.stderr
+    if accepts:
+        assert ask(session, "echo in").out == "in\n"
+        return
+    with pytest.raises(HostUnreachable) as refusal:
+        ask(session, ":")
+    revoked, changed = "was revoked" in openssh.stderr, "IDENTIFICATION HAS CHANGED" in openssh.stderr
+    expected = HostKeyRevoked if revoked else HostKeyChanged if changed else HostKeyUnknown
+    assert type(refusal.value) is expected
+    assert refusal.value.remedy
+
+
+def test_a_revocation_with_a_tab_and_a_blank_counts(fleet: Fleet, session: Session) -> None:
+    """OpenSSH 9.2 passes over such a line (hostfile.c, check_markers); the stricter reading is the safe one."""
+    fleet.known_hosts.write_text(f"@revoked\t* {entry(host_key())}\n* {entry(host_key())}\n")
+    with pytest.raises(HostKeyRevoked, match=r"marks as @revoked: ecdsa-sha2-nistp256 SHA256:"):
+        ask(session, ":")
+
+
+def test_a_certificate_authority_is_named_where_no_key_is_known(fleet: Fleet, session: Session) -> None:
+    fleet.known_hosts.write_text(f"@cert-authority * {entry(host_key())}\n")
+    with pytest.raises(HostKeyUnknown, match=r"host certificates \(@cert-authority, line 1\) are not supported"):
+        ask(session, ":")
+
+
+def test_a_key_of_another_type_for_the_bare_address_is_no_changed_one(fleet: Fleet, session: Session) -> None:
+    fleet.known_hosts.write_text(f"127.0.0.1 {entry(rsa_key())}\n")
+    with pytest.raises(HostKeyUnknown, match=r"no host key of the kind that .* holds \(ssh-rsa\)"):
         ask(session, ":")
 
 
@@ -435,6 +526,142 @@ def test_keys_that_cannot_be_used(fleet: Fleet, tmp_path: Path) -> None:
     assert "is not a private key" in refusal("own")
 
 
+OLD = ["old", "new"]
+"""An sshd of OpenSSH 6.6.1, and one that announces what it supports."""
+
+
+@pytest.mark.parametrize("age", OLD)
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
+def test_keys_of_every_kind_with_every_sshd(
+    fleet: Fleet, server: SshServer, tmp_path: Path, kind: str, age: str
+) -> None:
+    path = tmp_path / "own"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
+    server.client = paramiko.PKey.from_path(path)
+    server.openssh_6_6 = age == "old"
+    with fleet.session(key="own") as session:
+        assert ask(session, "echo in").out == "in\n"
+    assert server.connections == 1
+
+
+def test_a_gateway_and_a_host_of_openssh_6_6_are_reached_with_an_rsa_key(behind: Fleet) -> None:
+    for server in behind.servers.values():
+        server.openssh_6_6 = True
+        server.keys = [rsa_key()]
+    behind.know()
+    assert ask(sessions_behind(behind)[0], "echo in").out == "in\n"
+
+
+@pytest.mark.parametrize("age", OLD)
+def test_an_rsa_host_key_is_verified(fleet: Fleet, server: SshServer, session: Session, age: str) -> None:
+    server.keys, server.openssh_6_6 = [rsa_key()], age == "old"
+    fleet.know()
+    assert ask(session, "echo in").out == "in\n"
+    assert server.transports[0].host_key_type == ("ssh-rsa" if age == "old" else "rsa-sha2-512")
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """ssh-agent, and a home without keys."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("SSH_AUTH_SOCK", f"{folder}/agent")
+        with subprocess.Popen(["ssh-agent", "-D", "-a", f"{folder}/agent"], stdout=subprocess.DEVNULL) as running:
+            while not Path(folder, "agent").exists():
+                assert running.poll() is None
+            yield tmp_path
+            running.terminate()
+
+
+@pytest.mark.parametrize("age", OLD)
+def test_an_rsa_key_of_an_agent(fleet: Fleet, server: SshServer, agent: Path, age: str) -> None:
+    subprocess.run(["ssh-add", "-q", str(fleet.folder / "id")], check=True)
+    server.openssh_6_6 = age == "old"
+    with fleet.session(key=None) as session:
+        assert ask(session, "echo in").out == "in\n"
+
+
+def test_a_login_without_any_key_is_named(fleet: Fleet, agent: Path) -> None:
+    with fleet.session(key=None) as session, pytest.raises(AuthenticationRefused, match="no key to offer") as refused:
+        ask(session, ":")
+    assert "ssh-add" in str(refused.value.remedy)
+
+
+def test_a_default_rsa_key_that_paramiko_5_cannot_sign_with_is_named(
+    fleet: Fleet, server: SshServer, agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paramiko reads ~/.ssh/id_rsa as a class of its own, which from version 5 on makes no SHA-1 signature."""
+    (agent / ".ssh").mkdir()
+    (agent / ".ssh" / "id_rsa").write_bytes((fleet.folder / "id").read_bytes())
+    monkeypatch.setattr(
+        paramiko.RSAKey, "HASHES", {k: v for k, v in paramiko.RSAKey.HASHES.items() if not k.startswith("ssh-rsa")}
+    )
+    server.openssh_6_6 = True
+    told = r"supports an RSA key only with SHA-1 signatures \(ssh-rsa\)"
+    with fleet.session(key=None) as session, pytest.raises(AuthenticationRefused, match=told) as refused:
+        ask(session, ":")
+    assert "name the RSA key in ssh.key" in str(refused.value.remedy)
+    assert "ssh-keygen -t ed25519" in str(refused.value.remedy)
+
+
+def test_an_sshd_that_supports_no_key_of_this_type_is_named(server: SshServer, session: Session) -> None:
+    """As a FIPS policy, or PubkeyAcceptedAlgorithms, leaves some out."""
+    server.disabled = {"pubkeys": ["ssh-rsa", "rsa-sha2-256", "rsa-sha2-512"]}
+    with pytest.raises(AuthenticationRefused, match=r"its sshd supports no ssh-rsa key \(it supports ssh-ed25519"):
+        ask(session, ":")
+
+
+def test_an_sshd_that_allows_passwords_alone_is_named(server: SshServer, session: Session) -> None:
+    server.faults.allowed_logins, server.faults.refuse_key = "password", True
+    with pytest.raises(AuthenticationRefused, match="its sshd allows password and no public key"):
+        ask(session, ":")
+
+
+def test_what_sshd_prints_before_it_refuses_is_shown(server: SshServer, session: Session) -> None:
+    """OpenSSH sends what PAM says of an account (auth-pam.c, sshpam_get_account) as a banner."""
+    server.faults.banner, server.faults.refuse_key = "Your account has expired; please contact your admin\n", True
+    with pytest.raises(AuthenticationRefused, match="it printed: Your account has expired") as refused:
+        ask(session, ":")
+    assert "chage -l" in str(refused.value.remedy)
+
+
+NO_SHELL = {
+    # util-linux, login-utils/nologin.c
+    "nologin": ("echo 'This account is currently not available.'; exit 1", "currently not available", "usermod -s"),
+    "false": ("exit 1", "exit status 1; its output: none", "usermod -s"),
+    # OpenSSH, session.c (do_child), auth-pam.c
+    "expired": (
+        "echo 'WARNING: Your password has expired.' >&2; echo 'Password change required but no TTY available.' >&2; "
+        "exit 1",
+        "your password has expired",
+        "`passwd root`",
+    ),
+    "ForceCommand": ("uptime -p", "exit status 0; its output: up", "ForceCommand"),
+    "a menu": ("echo Welcome; echo '1) status'; exit 0", "Welcome", "ForceCommand"),
+    "a status of ours": ("echo no; exit 97", "exit status 97; its output: no", "ForceCommand"),
+}
+
+
+@pytest.mark.parametrize("case", NO_SHELL)
+def test_a_login_without_a_shell_is_named(server: SshServer, session: Session, case: str) -> None:
+    server.faults.login_shell, message, remedy = NO_SHELL[case]
+    told = rf"(?i)node1: root@127.0.0.1:{server.port} accepted the login and started no shell: [^\0]*{message}"
+    with pytest.raises(LoginShellFailed, match=told) as refused:
+        ask(session, "touch made")
+    assert remedy in str(refused.value.remedy)
+    assert not (server.home / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [(Faults(refuse_commands=True), "refused to run a command"), (Faults(refuse_sessions=True), "opened no session")],
+)
+def test_an_sshd_that_runs_nothing_is_named(server: SshServer, session: Session, faults: Faults, message: str) -> None:
+    server.faults = faults
+    with pytest.raises(LoginShellFailed, match=f"sshd {message}"):
+        ask(session, ":")
+
+
 @pytest.mark.parametrize("kind", ["rsa", "ecdsa", "ed25519"])
 @pytest.mark.parametrize("form", ["PEM", "RFC4716"])
 def test_keys_of_every_kind(fleet: Fleet, server: SshServer, tmp_path: Path, kind: str, form: str) -> None:
@@ -460,6 +687,10 @@ def test_the_operators_ssh_configuration_does_not_matter(
 # sudo (a double of it; tests/lab has the real one)
 
 SUDO = """
+if [ -e "$HOME/requiretty" ] && ! (: </dev/tty) 2>/dev/null; then
+  echo 'sudo: sorry, you must have a tty to run sudo' >&2; exit 1
+fi
+[ ! -e "$HOME/refuses" ] || { cat "$HOME/refuses" >&2; exit 1; }
 case "$*" in
 *-n*) [ -e "$HOME/nopasswd" ] || { echo 'sudo: a password is required' >&2; exit 1; };;
 *-S*) echo asked >> "$HOME/asked"
@@ -492,6 +723,88 @@ def test_sudo_that_asks_for_no_password_gets_none(fleet: Fleet, sudo: SshServer,
         transcript = session.execute([Piece("0", "echo $SUDOED; cat")], soon())
     assert (transcript.frames["0"].out, transcript.noise) == ("yes\n", "")
     assert not (sudo.home / "asked").exists()
+
+
+@pytest.fixture
+def requiretty(sudo: SshServer) -> SshServer:
+    """sudo as CentOS 7.0 to 7.2 configure it: it opens /dev/tty, and prints this where there is none (sudo 1.8.6p7,
+    plugins/sudoers/sudoers.c)."""
+    (sudo.home / "requiretty").touch()
+    return sudo
+
+
+@pytest.mark.parametrize("options", [{}, {"become_password": "env:BECOME"}])
+def test_sudo_that_demands_a_terminal_gets_one(fleet: Fleet, requiretty: SshServer, options: dict[str, str]) -> None:
+    if not options:
+        (requiretty.home / "nopasswd").touch()
+    text = "i=0; while [ $i -lt 300 ]; do printf '%01000d\\n\\t\\3\\4' $i; printf '%01000d\\n' $i >&2; i=$((i+1)); done"
+    script = f": {'x' * 100_000}; echo $SUDOED; cat; {text}; exit 3"
+    with fleet.session(become="sudo", **options) as session:
+        transcript = session.execute([Piece("0", script), Piece("1", "tty; echo é")], soon())
+    frame = transcript.frames["0"]
+    out = "".join(f"{i:01000}\n\t\3\4" for i in range(300))
+    assert (frame.out, frame.status, transcript.noise) == (f"yes\n{out}", 3, "")
+    assert frame.err == "".join(f"{i:01000}\n" for i in range(300))
+    assert transcript.frames["1"].out == "not a tty\né\n"
+    assert not any(os.environ["BECOME"] in command for command in requiretty.commands)
+
+
+def test_a_daemon_outlives_the_terminal_of_sudo(fleet: Fleet, requiretty: SshServer) -> None:
+    (requiretty.home / "nopasswd").touch()
+    with fleet.session(become="sudo") as session:
+        assert ask(session, "(sleep 1; echo well > outlived) >/dev/null 2>&1 & echo begun").out == "begun\n"
+        outlived = requiretty.home / "outlived"
+        assert ask(session, f"until [ -s '{outlived}' ]; do sleep 0.1; done; cat '{outlived}'").out == "well\n"
+
+
+def test_a_script_in_the_terminal_of_sudo_ends_where_nobody_listens(fleet: Fleet, requiretty: SshServer) -> None:
+    (requiretty.home / "nopasswd").touch()
+    requiretty.faults = Faults(drop_after_marks=1, times=1)
+    with fleet.session(become="sudo") as session, pytest.raises(ConnectionLost):
+        session.execute([Piece("a", "sleep 0.5; touch a"), Piece("b", "touch b")], soon())
+    [child] = requiretty.children
+    child.wait(10)
+    assert (requiretty.home / "a").exists()
+    assert not (requiretty.home / "b").exists()
+
+
+def test_a_wrong_password_in_the_terminal_of_sudo(fleet: Fleet, requiretty: SshServer) -> None:
+    (requiretty.home / "password").write_text("another")
+    told = "sudo refused root: sudo: 1 incorrect password attempt"
+    with (
+        fleet.session(become="sudo", become_password="env:BECOME") as session,
+        pytest.raises(BecomeFailed, match=told) as refused,
+    ):
+        ask(session, "touch made")
+    assert (requiretty.home / "asked").read_text() == "asked\n"
+    assert "ssh.become_password" in str(refused.value.remedy)
+
+
+def test_a_host_that_can_give_sudo_no_terminal_is_named(fleet: Fleet, requiretty: SshServer) -> None:
+    requiretty.program("script", "exit 1")
+    told = "sudo refused root: sudo: sorry, you must have a tty to run sudo"
+    for options in ({}, {"become_password": "env:BECOME"}):
+        with fleet.session(become="sudo", **options) as session, pytest.raises(BecomeFailed, match=told) as refused:
+            ask(session, ":")
+        assert "Defaults:root !requiretty" in str(refused.value.remedy)
+
+
+@pytest.mark.parametrize("options", [{}, {"become_password": "env:BECOME"}])
+def test_what_sudo_prints_is_kept(fleet: Fleet, sudo: SshServer, options: dict[str, str]) -> None:
+    message = "Sorry, user root is not allowed to execute '/bin/sh -c :' as root on node1."
+    (sudo.home / "refuses").write_text(f"{message}\n")
+    with fleet.session(become="sudo", **options) as session, pytest.raises(BecomeFailed, match=message) as refused:
+        ask(session, ":")
+    assert "none is configured" not in str(refused.value)
+    assert "sudo -l -U root" in str(refused.value.remedy)
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in ("/bin/csh", "/bin/tcsh", "/usr/bin/fish", "/bin/bash") if Path(p).exists()]
+)
+def test_sudo_is_called_by_every_login_shell(path: str) -> None:
+    done = subprocess.run([path, "-c", _SUDO], input=b"\n", capture_output=True, env={"PATH": "/nowhere"}, check=False)
+    assert (done.returncode, b"sudo" in done.stderr) == (97, True)
 
 
 def test_a_wrong_password_is_tried_once_and_no_line_of_the_script_is(fleet: Fleet, sudo: SshServer) -> None:

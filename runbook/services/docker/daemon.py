@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import facts
-from runbook.services.probes import values
+from runbook.services.probes import INSPECT_EACH, values
 
 SETTINGS = "/etc/docker/daemon.json"
 RETURNING = frozenset({"always", "unless-stopped"})
@@ -79,17 +79,17 @@ def of(hosts: Hosts) -> dict[str, DaemonState]:
 # A question to a Docker that is stopped would start it, where systemd listens at its socket: so only a running one is
 # asked.
 PROBE = f"""\
-unit=$(systemctl show -p LoadState,ActiveState,MainPID docker 2>/dev/null) || unit=LoadState=not-found
+{INSPECT_EACH}unit=$(systemctl show -p LoadState,ActiveState,MainPID docker 2>/dev/null) || unit=LoadState=not-found
 printf '%s\\n' "$unit"
 content() {{ base64 < "$1" 2>/dev/null | tr -d '\\n'; }}
 [ ! -f {SETTINGS} ] || echo "settings=$(content {SETTINGS})"
-case $unit in *ActiveState=active*)
+case $unit in (*ActiveState=active*)
   pid=$(printf '%s\\n' "$unit" | sed -n 's/^MainPID=//p')
   echo "arguments=$(content "/proc/$pid/cmdline")"
   echo "version=$(docker version -f '{{{{.Server.Version}}}}' 2>/dev/null)"
   echo "live=$(docker info -f '{{{{.LiveRestoreEnabled}}}}' 2>/dev/null)"
-  docker ps -q 2>/dev/null | xargs -r docker inspect \\
-    -f 'container={{{{.Name}}}} {{{{.HostConfig.RestartPolicy.Name}}}} {{{{.Config.Image}}}}' 2>/dev/null
+  inspect_each 'container={{{{.Name}}}} {{{{.HostConfig.RestartPolicy.Name}}}} {{{{.Config.Image}}}}' \\
+    $(docker ps -q --no-trunc 2>/dev/null)
 esac
 :
 """

@@ -19,7 +19,7 @@ from runbook.services.mesos.diagnose import KNOWN as KNOWN_OF_MESOS
 from runbook.services.mesos.diagnose import diagnose
 from runbook.services.mesos.logs import as_extended
 from runbook.services.mesos.steps import SLAVE
-from runbook.services.probes import values
+from runbook.services.probes import INSPECT_EACH, values
 from runbook.site import Site
 from runbook.wording import plural
 
@@ -52,7 +52,7 @@ def explain(site: Site, hosts: Hosts) -> Findings:
 
 def question(site: Site) -> str:
     """The sh text that prints what `findings` reads. It changes nothing."""
-    return _QUESTION.format(
+    return INSPECT_EACH + _QUESTION.format(
         unit=engine.UNIT,
         patterns=" ".join(f"-e {quote(as_extended(failure.pattern.pattern))}" for failure in KNOWN),
         log=quote(f"{site.mesos.master.log_dir}/{SLAVE}.INFO"),
@@ -64,7 +64,8 @@ def question(site: Site) -> str:
 _ENDS = "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.FinishedAt}} {{.HostConfig.Memory}} {{.Name}}"
 # `docker ps -a` lists the latest first.
 _QUESTION = """\
-{{ journalctl -q -o cat --no-pager -n 2000 --since '15 min ago' -u {unit}; tail -c 1000000 {log}; }} 2>/dev/null |
+{{ journalctl -q -o cat --no-pager --since '15 min ago' -u {unit} | tail -n 2000
+  tail -c 1000000 {log}; }} 2>/dev/null |
   grep -aE {patterns} | tail -n 50 | cut -c 1-1000 | sed 's/^/line=/'
 df -Pk {work_dir} 2>/dev/null | awk 'NR == 2 {{ sub("%", "", $5); print "disk=" $5, $6 }}'
 command -v docker >/dev/null 2>&1 || {{ echo docker=absent; exit 0; }}
@@ -75,9 +76,7 @@ df -Pk "${{root:-/var/lib/docker}}" 2>/dev/null | awk 'NR == 2 {{ sub("%", "", $
 printf '%s\\n' "$said" | grep -q 'Data loop file' && echo loop=yes
 ended=$(docker ps -aq --no-trunc --filter status=exited --filter name=mesos-)
 echo "exited=$(printf '%s\\n' "$ended" | grep -c .)"
-[ -z "$ended" ] || docker inspect --type container \
-  -f {ends} \
-  $(printf '%s\\n' "$ended" | head -n 20) 2>/dev/null | sed 's/^/end=/'
+inspect_each {ends} $(printf '%s\\n' "$ended" | head -n 20) | sed 's/^/end=/'
 exit 0
 """
 

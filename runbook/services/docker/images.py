@@ -70,8 +70,11 @@ def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[st
         yield host.name, "", unanswered(output), "", "", ""
         return
     seen = set()
+    tagged = {image_id for tag, image_id, *_ in found if not tag.endswith(":<none>")}
     for tag, image_id, digest, size, made in found:
-        if (tag, image_id) not in seen:  # an image has a line for each of its digests
+        # An image has a line for each of its digests, which before 1.13 has no tag (1.11: formatter.go, ImageContext).
+        of_digest = tag.endswith(":<none>") and tag != "<none>:<none>" and image_id in tagged
+        if (tag, image_id) not in seen and not of_digest:
             seen.add((tag, image_id))
             state = _state(wanted.get(familiar(tag)), tag, image_id, digest)
             yield host.name, tag, state, image_id.removeprefix("sha256:")[:12], size, made
@@ -83,7 +86,7 @@ def _rows(site: Site, host: HostParameters, output: Output) -> Iterator[tuple[st
 
 def _state(wanted: ImageParameters | None, tag: str, image_id: str, digest: str) -> str:
     if wanted is None:
-        return "– without a tag" if tag == "<none>:<none>" else "– not of the parameters"
+        return "– without a tag" if tag.endswith(":<none>") else "– not of the parameters"
     try:
         archives = archived_id(wanted.file, tag)
     except StepFailed:

@@ -21,7 +21,7 @@ from runbook.remote.shell import quote
 from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
-from runbook.services.probes import values
+from runbook.services.probes import INSPECT_EACH, values
 from runbook.views.tables import Table
 
 CONTAINERS: Schema = {
@@ -39,14 +39,15 @@ CONTAINERS: Schema = {
 # `split` and `slice` are newer than 1.11: a variable is told by so many first characters of NAME=VALUE.
 _PS = (
     DEMAND
+    + INSPECT_EACH
     + """\
 shown=$(timeout 30 docker ps --no-trunc --format \
   '{{.ID}}\t{{.Names}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}') || exit 1
 printf '%s\n' "$shown" | sed -n 's/^./ps=&/p'
 ids=$(printf '%s\n' "$shown" | cut -f 1)
-[ -z "$ids" ] || docker inspect --type container -f \
-  '{{.Id}} {{range .Config.Env}}{{if eq (printf "%.14s" .) "MESOS_TASK_ID="}}{{json .}}{{end}}{{end}}' \
-  $ids 2>/dev/null | sed 's/^/task=/'
+inspect_each \
+  '{{.Id}} {{range .Config.Env}}{{if eq (printf "%.14s" .) "MESOS_TASK_ID="}}{{json .}}{{end}}{{end}}' $ids |
+  sed 's/^/task=/'
 exit 0
 """
 )
@@ -128,7 +129,7 @@ def logs(hosts: Hosts, host: str, container_id: str, lines: int = 20) -> str:
 _LAST = """\
 command -v docker >/dev/null 2>&1 || exit 0
 for id in $(timeout 30 docker ps -q --no-trunc); do
-  case {ids} in *"$id"*) ;; *) continue;; esac
+  case {ids} in (*"$id"*) ;; (*) continue;; esac
   echo "log=$id $(timeout 30 docker logs --tail {lines} "$id" 2>&1 | tail -c 65536 | base64 | tr -d '\\n')"
 done
 """

@@ -78,11 +78,11 @@ _CRASH = """\
 for f in $(grep -lzxF {task} /proc/[0-9]*/environ 2>/dev/null); do
   d=${{f%/environ}}; pid=${{d#/proc/}}
   s=$(sha256sum < "$d/cmdline" 2>/dev/null) || continue
-  case ${{s%% *}} in {digests}) ;; *) continue ;; esac
+  case ${{s%% *}} in ({digests}) ;; (*) continue ;; esac
   read -r stat < "$d/stat" || continue
   set -- ${{stat##*) }}
   s=$(sha256sum < "/proc/$2/cmdline" 2>/dev/null)
-  case ${{s%% *}} in {digests}) continue ;; esac
+  case ${{s%% *}} in ({digests}) continue ;; esac
   group=$pid; [ "$3" != "$pid" ] || group=-$pid
   kill -s KILL -- "$group" && echo "killed=$pid"
   exit

@@ -179,7 +179,7 @@ for f in {defaults}; do
   [ -f "$f" ] || continue
   sed -n 's/^[[:space:]]*\\(export[[:space:]]\\{{1,\\}}\\)\\{{0,1\\}}\\(MARATHON_[A-Z0-9_]\\{{1,\\}}\\)=.*/\\2/p' "$f" |
     while read -r name; do
-      case $name in MARATHON_APP*) ;; *) echo "variable=$name $f";; esac
+      case $name in (MARATHON_APP*) ;; (*) echo "variable=$name $f";; esac
     done
 done
 """

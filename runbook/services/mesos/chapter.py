@@ -74,7 +74,7 @@ echo "package=$v"
 echo "program=$({program} --version 2>/dev/null | head -n 1)"
 units=
 for u in mesos-master mesos-slave; do
-  case $(systemctl is-enabled $u 2>/dev/null) in enabled*) units="$units $u";; esac
+  case $(systemctl is-enabled $u 2>/dev/null) in (enabled*) units="$units $u";; esac
 done
 echo "units=${{units# }}"
 """

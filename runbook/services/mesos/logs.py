@@ -127,11 +127,12 @@ def _explained(host: str, output: Output, failures: Iterable[Failure]) -> Iterab
         )
 
 
-# What the program says reaches the journal by `logger`, under its own name and not always under its unit's.
+# What the program says reaches the journal by `logger`, under its own name and not always under its unit's. With
+# `--since`, `-n` shows the first lines instead of the last ones before systemd 254 (systemd issues 1477 and 26657).
 _JOURNAL = """\
 systemctl is-active {unit}
-journalctl -q -o cat --no-pager -n 300 --since {since} _SYSTEMD_UNIT={unit} + SYSLOG_IDENTIFIER={program} |
-  cut -c 1-1000
+journalctl -q -o cat --no-pager --since {since} _SYSTEMD_UNIT={unit} + SYSLOG_IDENTIFIER={program} |
+  tail -n 300 | cut -c 1-1000
 """
 
 

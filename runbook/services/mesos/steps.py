@@ -245,9 +245,9 @@ known() {{ printf '%s\\n' "$usage" | grep -qF -e "--$1=" -e "--[no-]$1 "; }}
 for f in {folder}/*; do
   [ -f "$f" ] || continue
   name=${{f##*/}}; flag=${{name#[?]}}; flag=${{flag#no-}}
-  case $name in {leftovers}) echo "leftover=$name"; continue;; esac
+  case $name in ({leftovers}) echo "leftover=$name"; continue;; esac
   echo "flag=$flag"
-  case $flag in {own}) continue;; esac
+  case $flag in ({own}) continue;; esac
   command -v {program} >/dev/null 2>&1 || continue
   usage=${{usage-$({program} --help 2>&1)}}
   known "$flag" || echo "unknown=$name"

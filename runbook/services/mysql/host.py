@@ -14,7 +14,7 @@ from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.services.marathon.apps import app_id
 from runbook.services.mysql.app import data_host
-from runbook.services.probes import values
+from runbook.services.probes import INSPECT_EACH, values
 from runbook.site import Site
 
 
@@ -114,7 +114,7 @@ class DataHost:
 def probe(site: Site) -> str:
     """The sh text that prints what `DataHost.of` reads. It changes nothing, and works where no Docker is yet."""
     image = site.image(site.mysql.image).tag
-    return _PROBE.format(
+    return INSPECT_EACH + _PROBE.format(
         image=quote(image),
         folder=quote(site.mysql.volume),
         database=quote(site.mysql.database),
@@ -145,10 +145,7 @@ if [ -d "$d"/{database} ]; then echo database=yes; else echo database=no; fi
 [ $docker = yes ] || exit 0
 ids=$(docker ps -aq --no-trunc 2>/dev/null)
 [ -n "$ids" ] || exit 0
-look() {{ docker inspect --type container -f {template} "$@" 2>/dev/null; }}
-# all at once, unless one was removed in between: then one by one
-all=$(look $ids) || all=$(for id in $ids; do look "$id"; done)
-printf '%s\n' "$all" | grep -E '^(container|port|volume)=|^env=(MESOS_TASK_ID|MARATHON_APP_ID)='
+inspect_each {template} $ids | grep -E '^(container|port|volume)=|^env=(MESOS_TASK_ID|MARATHON_APP_ID)='
 exit 0
 """
 

@@ -220,10 +220,10 @@ echo "running=$(docker inspect --type container -f '{{{{.State.Running}}}}' "$na
 echo "version=$(docker_exec registry --version 2>/dev/null | head -n 1)"
 help=$(docker_exec registry garbage-collect --help 2>/dev/null)
 can=
-case $help in *--dry-run*) can=collect;; esac
-case $help in *--delete-untagged*) can="$can untagged";; esac
+case $help in (*--dry-run*) can=collect;; esac
+case $help in (*--delete-untagged*) can="$can untagged";; esac
 echo "can=$can"
-case $can in *{needed}*) ;; *) exit 0;; esac
+case $can in (*{needed}*) ;; (*) exit 0;; esac
 """
 _LOOK = """\
 out=$(docker_exec registry garbage-collect --dry-run {option} {config})

@@ -241,7 +241,7 @@ for d in /etc/systemd/system /run/systemd/system /usr/lib/systemd/system /lib/sy
   done
 done
 s=$(sha256sum < {ca} 2>/dev/null) && echo "ca=${{s%% *}}"
-case $unit in *ActiveState=active*)
+case $unit in (*ActiveState=active*)
   echo "registries=$(docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null)"
 esac
 exit 0
@@ -354,7 +354,7 @@ class Docker(Service):
 
     def probe(self) -> str:
         return (
-            f"{super().probe()}case $unit in *ActiveState=active*)\n"
+            f"{super().probe()}case $unit in (*ActiveState=active*)\n"
             "  echo \"registries=$(docker info -f '{{json .RegistryConfig}}' 2>/dev/null)\"\nesac\n"
         )
 

@@ -1,7 +1,7 @@
 ours() { [ -r "/proc/$1/cmdline" ] && tr '\0' ' ' 2>/dev/null < "/proc/$1/cmdline" | grep -qF -e QuorumPeerMain; }
 pid_of() {
   pid=$(cat /var/run/zookeeper_server.pid 2>/dev/null)
-  case $pid in ''|*[!0-9]*) return 1;; esac
+  case $pid in (''|*[!0-9]*) return 1;; esac
   ours "$pid" && echo "$pid"
 }
 await() {
