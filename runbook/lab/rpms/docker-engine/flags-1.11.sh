@@ -1,6 +1,6 @@
 # The flags of Docker 1.11.1's commands (moby/moby, v1.11.1, api/client/*.go; run and create: runconfig/opts/parse.go).
 # Flags with a `:` take a value; the others are booleans, which take one as `--name=true`.
-# shellcheck shell=dash disable=SC2034 # ../bin/docker uses them
+# shellcheck shell=dash disable=SC2034 # docker-1.11 uses them
 short='' long=''
 case $command in
 (attach) long=no-stdin,sig-proxy,detach-keys: ;;
