@@ -181,6 +181,8 @@ def up(
         tag = image.ensure(engine, folder, progress)
         repository = rpms.ensure(engine, tag, folder, packages, progress)
         archives = images.ensure(engine, folder, progress)
+        if network.is_taken(engine, folder):
+            _remove(engine, folder)
         net, subnet = network.ensure(engine, folder)
         members = _members(folder, subnet, nodes)
         addresses = {node.name: node.address for node in members}
@@ -191,7 +193,7 @@ def up(
         keys.write_known_hosts(folder, addresses)
         progress("starting the nodes")
         _ensure_nodes(engine, folder, members, net, tag, likeness, files)
-        image.prune(engine)
+        image.prune(engine, folder)
         parameters.save(parameters.document(addresses, repository, archives, folder, target), target)
         undo.pop_all()
     return Lab(engine, folder, members, target)
@@ -253,7 +255,7 @@ def down(*, everything: bool = False, progress: Progress = lambda stage: None) -
                 count = _remove(engine, folder)
                 if everything:
                     images.remove(engine, folder)
-                    image.remove(engine)
+                    image.remove(engine, folder)
         if everything:
             progress("removing the engine and its data")
             engines.remove(folder)
@@ -275,11 +277,16 @@ def _demand_no_guests(engine: Engine, folder: Folder) -> None:
 
 @contextlib.contextmanager
 def _at_work(folder: Folder) -> Iterator[None]:
-    """Nobody else changes this lab meanwhile (waits for whoever does), and what the engine refuses is a LabError."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Wait until no other command changes this lab, and keep others from it; what the engine refuses is a LabError."""
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.lock, timeout=engines.LONG):
             yield
+    except PermissionError as error:
+        raise LabError(
+            f"the lab belongs to another user: {error.filename} is not accessible",
+            "run the command as that user, or set RUNBOOK_LAB_DIR and RUNBOOK_LAB_SITE to files of your own",
+        ) from error
     except DockerException as error:
         remedy = f"read {folder.engine_log}" if folder.engine_log.exists() else "read the engine's log"
         raise LabError(f"the Docker engine of the lab refused: {error}", remedy) from error

@@ -193,7 +193,7 @@ class RunbookEngine(Engine):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         """Run the cells. `execution_timeout` and `start_timeout` are in seconds; `env` is the kernel's environment."""
-        with tempfile.TemporaryDirectory(prefix="runbook-") as folder:
+        with tempfile.TemporaryDirectory(prefix="runbook-", dir=files.short_temporary_directory()) as folder:
             client = Client(
                 nb_man,
                 Path(folder),
