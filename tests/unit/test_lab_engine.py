@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -105,6 +107,31 @@ def test_an_engine_that_the_user_names_and_that_is_silent_is_an_error(
     monkeypatch.setenv("DOCKER_HOST", f"unix://{folder.path / 'nobody.sock'}")
 
     with pytest.raises(LabError, match=r"no Docker engine answers at DOCKER_HOST=unix://.*nobody\.sock"):
+        engine.find(folder)
+
+
+@pytest.mark.parametrize("address", ["", "DOCKER_HOST"])
+def test_an_engine_that_this_user_may_not_use_is_not_taken_for_none(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def refuse(connection: socket.socket, path: str) -> int:
+        return errno.EACCES
+
+    class Refused(socket.socket):
+        connect_ex = refuse  # type: ignore[assignment]  # root, whom the tests may run as, is refused nothing
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    if address:
+        monkeypatch.setenv(address, f"unix://{tmp_path / 'none.sock'}")
+
+    with pytest.raises(LabError, match=r"this user may not talk to the Docker engine at .*none\.sock\n.*group"):
+        engine.find(folder)
+
+
+def test_a_path_that_no_socket_can_have_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix:///{'d' * 120}")
+
+    with pytest.raises(LabError, match=r"no Docker engine can listen at /d+: .*\n.*correct DOCKER_HOST"):
         engine.find(folder)
 
 
