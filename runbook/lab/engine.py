@@ -26,7 +26,7 @@ from docker.models.containers import Container
 
 from runbook.errors import LabError
 from runbook.lab.folder import Folder
-from runbook.lab.waiting import until
+from runbook.lab.waiting import turn, until
 
 Progress = Callable[[str], None]
 
@@ -135,10 +135,11 @@ def install(*packages: str) -> None:
         )
     command = ["apt-get", "-qy", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends", "install", *packages]
     environment = {**ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive"}
-    if _run(command, environment).returncode == 0:
-        return
-    _run(["apt-get", "-q", "update"], environment)  # a bare machine has no lists, an old one stale ones
-    second = _run(command, environment)
+    with turn("packages", seconds=LONG):  # apt-get waits for dpkg's lock, but not for that of its lists
+        if _run(command, environment).returncode == 0:
+            return
+        _run(["apt-get", "-q", "update"], environment)  # a bare machine has no lists, an old one stale ones
+        second = _run(command, environment)
     if second.returncode != 0:
         raise LabError(
             f"apt-get could not install {' '.join(packages)}: {last_line(second.stdout)}",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import ipaddress
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,7 +13,7 @@ from docker.types import IPAMConfig, IPAMPool
 from runbook.errors import LabError
 from runbook.lab.engine import Engine
 from runbook.lab.folder import Folder
-from runbook.lab.waiting import until
+from runbook.lab.waiting import turn
 
 TEST_NET_2 = ipaddress.IPv4Network("198.51.100.0/24")
 """Addresses of documentation (RFC 5737): no site has them, so a rehearsal in a lab that is down reaches nothing."""
@@ -27,8 +24,7 @@ PREFIX = 27
 LABEL = "runbook.lab"
 
 ROUTES = Path("/proc/net/route")
-TURN = "\0runbook-lab-addresses"
-"""An abstract socket (unix(7)): whoever has bound it looks for addresses; the kernel frees it with its holder."""
+TURN = "addresses"
 
 
 def ensure(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Network]:
@@ -36,7 +32,7 @@ def ensure(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Netwo
     present = _present(engine, folder)
     if present is not None:
         return present
-    with _turn():  # labs on engines of their own see each other's addresses by the routes only
+    with turn(TURN, seconds=60):  # labs on engines of their own see each other's addresses by the routes only
         subnet = free_subnet([*routes(ROUTES.read_text()), *_subnets(engine)])
         network = engine.client.networks.create(
             _name(folder),
@@ -67,29 +63,6 @@ def _present(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Net
     except NotFound:
         return None
     return network, ipaddress.IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"])
-
-
-@contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """Keep other labs of this machine from choosing addresses meanwhile; LabError where one does for too long."""
-    with socket.socket(socket.AF_UNIX) as turn:
-
-        def take() -> bool:
-            try:
-                turn.bind(TURN)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
-                return False
-            return True
-
-        try:
-            until(take, seconds=60)
-        except TimeoutError:
-            raise LabError(
-                "another lab on this machine has been making its network for 60 s", "see what it waits for"
-            ) from None
-        yield
 
 
 def remove(engine: Engine, folder: Folder) -> None:

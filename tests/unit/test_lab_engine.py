@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -216,3 +217,19 @@ def test_waiting_ends_with_the_first_answer_or_in_time() -> None:
 
     with pytest.raises(TimeoutError, match=r"not within 0\.05 s"):
         until(lambda: None, seconds=0.05, pause=0.01)
+
+
+def test_labs_that_install_at_once_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # apt-get update of a second one would end at once, for want of the lock on its lists, and its installation with it
+    lock, log = tmp_path / "lock", tmp_path / "log"
+    fake_command(
+        tmp_path / "bin", "apt-get", f"mkdir {lock} || echo both >>{log}; sleep 0.2; rmdir {lock}; exit 0", monkeypatch
+    )
+
+    labs = [threading.Thread(target=engine.install, args=("docker.io",)) for _ in range(2)]
+    for lab in labs:
+        lab.start()
+    for lab in labs:
+        lab.join()
+
+    assert not log.exists()

@@ -85,7 +85,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "route"
     path.write_text("".join(ROUTES.splitlines(keepends=True)[:3]))
     monkeypatch.setattr(network, "ROUTES", path)
-    monkeypatch.setattr(network, "TURN", f"\0{tmp_path.name}-{tmp_path.parent.name}")
+    monkeypatch.setattr(network, "TURN", f"{tmp_path.parent.name}-{tmp_path.name}")
     return path
 
 
@@ -108,7 +108,8 @@ def test_labs_on_engines_of_their_own_that_come_up_at_once_have_different_addres
 
 
 def test_a_lab_that_was_killed_while_it_looked_for_addresses_holds_nobody_up(tmp_path: Path, table: Path) -> None:
-    hold = f"import socket; s = socket.socket(socket.AF_UNIX); s.bind({network.TURN!r}); print(); input()"
+    name = f"\0runbook-lab-{network.TURN}"
+    hold = f"import socket; s = socket.socket(socket.AF_UNIX); s.bind({name!r}); print(); input()"
     with subprocess.Popen(
         [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
