@@ -46,7 +46,7 @@ class Profile:
         return {LABEL: self.name, SHELL: str(self.shell or "")}
 
     def __str__(self) -> str:
-        return f"{self.name} with {self.shell}" if self.shell else self.name
+        return f"{self.name} with {self.shell.name}" if self.shell else self.name
 
     def files(self) -> dict[str, Entry]:
         """The files that are put over the node image, by path. LabError where there is no such profile or shell."""

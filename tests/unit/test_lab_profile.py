@@ -207,6 +207,11 @@ def test_docker_prints_what_1_11_prints(run: Run, programs: Path) -> None:
 
     rows = run("docker", "images", "--digests", "--format", "{{.Repository}}:{{.Tag}} {{.Digest}}")[1]
     assert rows.splitlines() == ["a:a1 <none>", "a:<none> sha256:d", "b:b1 <none>"]
+    assert run("docker", "images", "--format", "{{.ID}} {{.Containers}}")[:2] == (
+        0,
+        'Template parsing error: template: :1:2: executing "" at <.Containers>: can\'t evaluate field Containers in '
+        "type *formatter.imageContext\n",
+    )
     assert run("docker", "load", "-i", "x")[1] == ""
     assert run("docker", "info")[1] == "Containers: 1\n Running: 1\nCgroup Driver: cgroupfs\n"
 
