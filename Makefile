@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 SITE ?= parameters/lab.yml
 MODE ?= apply
 NODES ?= 3
+OLDEST := 3.11.0
 
 # As root on Debian or Ubuntu what is missing is installed; elsewhere a line says what to install.
 define need
@@ -68,11 +69,11 @@ test: check $(VENV)/.third-party ## everything: checks, unit, contract, lab and 
 notebooks: environment ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=.
 
+# One lock for every supported Python and system: markers choose where a release wants a newer Python.
 .PHONY: lock
-lock: ## write requirements.lock anew from pyproject.toml (needs pip-tools)
-	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-		--extra lab --extra test --extra build -o requirements.lock pyproject.toml
+lock: ## write requirements.lock from pyproject.toml (needs uv)
+	uv pip compile -q --universal --fork-strategy fewest --python-version $(OLDEST) --upgrade --generate-hashes --strip-extras --no-header \
+		--no-annotate --extra lab --extra test --extra build -o requirements.lock pyproject.toml
 
 .venv-bench/.ready: benchmarks/requirements.txt
 	$(call need,$(PYTHON),python3)

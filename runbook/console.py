@@ -24,6 +24,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from tornado.web import RequestHandler
 
+from runbook import sockets
 from runbook.errors import ParameterError, Problem
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
@@ -127,6 +128,7 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     config.MappingKernelManager.cull_interval = LOOKS
     config.KernelManager.shutdown_wait_time = PATIENCE
     config.KernelManager.transport = "ipc"  # TCP would be open to every user of this machine
+    config.Voila.connection_dir_root = str(sockets.root(f"voila_{'x' * 8}/kernel-{'x' * 36}-ipc-99"))
     config.KernelManager.autorestart = False  # what was started again would have no page
     server = Voila(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
     server.initialize([])

@@ -42,6 +42,7 @@ class Faults:
     drop_after_marks: int | None = None  # the connection breaks
     drop_after_bytes: int | None = None
     drop_at: bytes | None = None  # as soon as its output holds this
+    drop_after_exit: bool = False  # between the exit status and the output, which sshd sends in any order
     drop_upload_after: int | None = None  # bytes written by SFTP
     refuse_upload: bool = False  # as a full disk does
     no_sftp: bool = False
@@ -49,6 +50,7 @@ class Faults:
     refuse_commands: bool = False
     refuse_sessions: bool = False
     allowed_logins: str = "publickey"
+    end_logins: bool = False  # the connection, as PAM's refusal of an account does
     banner: str = ""  # sent before the login is refused or accepted
     times: int = 1_000_000
 
@@ -278,6 +280,8 @@ class SshServer:
             with suppress(EOFError, OSError):  # the client has gone
                 if status >= 0:
                     channel.send_exit_status(status)
+                if self.faults.drop_after_exit and self.faults.strike():
+                    self.drop()
                 relays[1].join()
                 relays[2].join()
                 channel.close()
@@ -293,7 +297,7 @@ class SshServer:
         breaks = (faults.drop_after_marks, faults.drop_after_bytes) != (None, None)
         drops = not hangs and breaks and faults.strike()
         with source:
-            while data := source.read(1 << 16):
+            while not faults.drop_after_exit and (data := source.read(1 << 16)):
                 ends = [found.end() for found in _MARK.finditer(data)]
                 marks += len(ends)
                 sent += len(data)
@@ -378,6 +382,8 @@ class _Interface(paramiko.ServerInterface):
         return self.server.faults.banner, "en"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        if self.server.faults.end_logins:
+            self.transport.sock.close()
         self.server.offered.append(key)
         known = key == self.server.client and not self.server.faults.refuse_key
         return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED

@@ -82,7 +82,7 @@ _SUDO_TEXT = "; ".join(
         'echo "$message" >&2; exit 97;; esac',
         "IFS= read -r secret",
         'case $message in (*password*) [ -n "$secret" ] || '
-        '{ echo "sudo asks for a password, and none is configured" >&2; exit 97; };; '
+        '{ echo "sudo asks for a password, and none is configured: $message" >&2; exit 97; };; '
         '(*) echo "$message" >&2; [ -n "$secret" ] || exit 97;; esac',
         r'printf "%s\n" "$secret" | sudo -k -S -p "" -v || exit 97',
         r'{ printf "%s\n" "$secret"; exec cat; } | sudo -k -S -p "" /bin/sh "$@"',
@@ -446,10 +446,11 @@ def _not_open(login: Login, transport: _Transport | None, error: Exception) -> H
         )
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
-    if banner := transport.get_banner():
-        reason += f"; it printed: {banner.decode('utf-8', 'backslashreplace').strip()}"
     cause, hint = _refusal(login, transport, error)
-    return AuthenticationRefused(f"{login} refused the login: {cause or reason}", hint)
+    message = f"{login} refused the login: {cause or reason}"
+    if banner := transport.get_banner():
+        message += f"; it printed: {banner.decode('utf-8', 'backslashreplace').strip()}"
+    return AuthenticationRefused(message, hint)
 
 
 def _refusal(login: Login, transport: _Transport, error: Exception) -> tuple[str, str]:
@@ -482,6 +483,12 @@ def _refusal(login: Login, transport: _Transport, error: Exception) -> tuple[str
                 f"which paramiko {paramiko.__version__} makes for ssh.key and agents alone",
                 f"name the RSA key in ssh.key, or {ed25519}",
             )
+    if not transport.is_active():
+        return (
+            f"its sshd ended the connection during the authentication ({transport.farewell or 'without a reason'})",
+            f"see on the host whether PAM denies the account (`chage -l {login.user}`, /etc/nologin, access.conf), and "
+            "what `journalctl -u sshd` names; where ssh-agent offers many keys, name one in ssh.key",
+        )
     return "", (
         "check ssh.user and ssh.key, and on the host the user's authorized_keys (its mode, and those of ~ and ~/.ssh), "
         "AllowUsers, that the account is not expired (`chage -l`) and that its shell exists; "
@@ -627,7 +634,8 @@ class Session:
     def _broken_off(self, status: int, transcript: Transcript) -> RunbookError:
         """Why a script that ended with `status` did not run as it was sent."""
         noise = redact(transcript.noise.strip())
-        if transcript.pid is None and self.login.become and status == _BECOME_FAILED:
+        refused = status == _BECOME_FAILED or re.search(r"\bsudo\b|Sorry, user", noise)
+        if transcript.pid is None and self.login.become and refused:
             return BecomeFailed(f"{self.name}: sudo refused {self.login.user}: {noise}", _sudo_hint(self.login, noise))
         if transcript.pid is None and status != _BUSY:
             return self._no_shell(f"the login's command ended with exit status {status}", noise)
@@ -742,6 +750,9 @@ class Session:
             self._drain(channel, reader)
             if not channel.exit_status_ready() or (status := channel.recv_exit_status()) == -1:
                 raise EOFError("it ended without an exit status")
+            # sshd may send the exit status before the last of the output.
+            if channel.closed and not channel.eof_received and not reader.done:
+                raise EOFError("it ended before all of the output had arrived")
             return status & 0xFF
 
     def _drain(self, channel: paramiko.Channel, reader: Reader) -> None:
@@ -881,6 +892,8 @@ def _sudo_hint(login: Login, output: str) -> str:
         return f"set ssh.become_password, or allow {login.user} `NOPASSWD: ALL` in the host's sudoers"
     if "incorrect password" in output or "try again" in output:
         return "check ssh.become_password: it is the password of the login, not of root"
+    if re.search("Sorry, user|not allowed|not in the sudoers", output):
+        return f"allow {login.user} to run every command as root: `{login.user} ALL=(ALL) ALL` in the host's sudoers"
     return (
         f"check ssh.become_password and, on the host, the rules for {login.user} in sudoers (`sudo -l -U {login.user}`)"
     )
@@ -932,6 +945,6 @@ if [ "${{s%% *}}" != {upload.sha256} ]; then
   rm -f "$dst.part"; echo {quote(upload.local.name)} did not arrive whole: run again >&2; exit 1
 fi
 chown 0:0 "$dst.part"; chmod 0644 "$dst.part"
-sync "$dst.part" 2>/dev/null || sync
+{steps.FSYNC} of="$dst.part"
 mv -fT "$dst.part" "$dst"
 """

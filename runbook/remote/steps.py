@@ -109,15 +109,22 @@ size=%s' "$p"
   s=$(sha256sum < "$p") || exit 1
   s=${{s%% *}}; echo "sha256=$s"
   if [ "$s" != {wanted} ] && [ "$(stat -c %s "$p")" -le {cap} ]; then echo "content=$(base64 < "$p" | tr -d '\\n')"; fi
+  if selinuxenabled 2>/dev/null; then l=$(restorecon -n -v "$p" 2>/dev/null); [ -z "$l" ] || echo "label=$l"; fi
 elif [ -d "$p" ]; then echo kind=directory
 elif [ -e "$p" ]; then echo kind=other
 else echo kind=absent
 fi
 """
 
+# `sync FILE` is coreutils 8.24; 8.22 syncs all disks instead (its sync.c). dd opens the file and calls fsync(2) on it.
+FSYNC = "dd if=/dev/null conv=notrunc,fsync status=none"
+"""What brings a file (`of=`) to the disk before it is renamed: else it may be empty after a power failure."""
+
 # Staged on the target's mount, so that the rename is atomic, but never in the target's folder: a stray file in
 # /etc/mesos-master would be a fatal unknown flag. The first backup of a record stays: it is the state before it.
-# `sync FILE` is coreutils 8.24; older ones sync everything.
+# The label is that of the replaced file where restorecon would leave it (of a customizable type it leaves an
+# administrator's), and else that of the policy. It is set before the rename (mv -Z of coreutils 8.22 does it after), so
+# that no file is left with a wrong one; a file system may have none, which is no error.
 _WRITE_FILE = """\
 set -e
 p={path}; d={parent}
@@ -135,14 +142,23 @@ s=$(sha256sum < "$t"); [ "${{s%% *}}" = {wanted} ] || {{ echo "the content did n
 chown {owner} "$t"
 chmod {mode} "$t"
 {compare}
-b={backup}
-if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
+{backup}if selinuxenabled 2>/dev/null; then
+  if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
+  then chcon --reference="$p" "$t"
+  else chcon "$(matchpathcon -n "$p")" "$t"
+  fi 2>/dev/null || :
 fi
-sync "$t" 2>/dev/null || sync
+{fsync} of="$t"
 mv -fT "$t" "$p"
-if command -v restorecon >/dev/null 2>&1; then restorecon "$p"; fi
 """
+_BACKUP = """\
+b="$RUNBOOK_BACKUP"
+if [ -e "$p" ] && ! [ -e "$b$p" ]; then
+  mkdir -p -m 700 {state}/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
+  {fsync} of="$b/.part"; mv -f "$b/.part" "$b$p"
+fi
+"""
+_RELABEL = 'if selinuxenabled 2>/dev/null; then restorecon "$p" || :; fi\n'
 _COMPARE = """\
 if [ -L "$p" ]; then now=link
 elif [ -f "$p" ]; then s=$(sha256sum < "$p"); now=${{s%% *}}
@@ -228,6 +244,18 @@ def _check_path(path: str) -> None:
         raise ValueError(f"{path!r} is not a plain absolute path")
 
 
+def _label(state: Facts) -> str:
+    """The diff of a file's SELinux label, from what `restorecon -n -v` printed: nothing where it would leave it."""
+    contexts = re.findall(r"[\w.]+:object_r:[\w.:,-]*\w", state.get("label", ""))
+    return before_after({"label": (contexts[0], contexts[-1])}) if contexts else ""
+
+
+def _relabel(state: Facts) -> Change | None:
+    """The change of a file of which only the label differs, if it does."""
+    diff = _label(state)
+    return Change("set the SELinux label", diff, observed=state["sha256"]) if diff else None
+
+
 class _FileStep(Step):
     """What File and EditedFile share: the probe of a file, and the write of a new content."""
 
@@ -241,10 +269,14 @@ class _FileStep(Step):
     def reads(self) -> frozenset[str]:
         return frozenset({self.path})
 
-    def _write(self, change: Change, mode: str, owner: str) -> str:
-        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh."""
+    def _write(self, change: Change, mode: str, owner: str, *, keep: bool = True) -> str:
+        """The script that writes the new content; `mode` and `owner` (user:group) are words of sh.
+
+        With `keep`, the earlier content goes to the record's backup on the host.
+        """
         content = change.content or b""
         return _WRITE_FILE.format(
+            fsync=FSYNC,
             path=quote(self.path),
             parent=quote(str(Path(self.path).parent)),
             state=STATE_DIR,
@@ -253,7 +285,7 @@ class _FileStep(Step):
             owner=owner,
             mode=mode,
             compare=_COMPARE.format(observed=quote(change.observed)),
-            backup='"$RUNBOOK_BACKUP"',
+            backup=_BACKUP.format(state=STATE_DIR, fsync=FSYNC) if keep else "",
         )
 
     def _probe(self, wanted: str, cap: int) -> str:
@@ -277,7 +309,7 @@ class _FileStep(Step):
 class File(_FileStep):
     """A whole file that the runbook owns: content (text in UTF-8, or bytes), mode, owner and group.
 
-    With `secret`, neither the present nor the new content is brought back or shown.
+    With `secret`, neither the present nor the new content is brought back or shown, and no backup is kept.
     """
 
     path: str
@@ -310,7 +342,9 @@ class File(_FileStep):
         wanted = sha256(self._bytes)
         attributes = before_after(_Attributes(self.mode, self.owner, self.group).differences(present))
         if present["sha256"] == wanted:
-            return Change("set mode and owner", attributes, observed=wanted) if attributes else None
+            if attributes:
+                return Change("set mode and owner", attributes + _label(present), observed=wanted)
+            return _relabel(present)
         if self.secret:
             diff = "(secret content)\n"
         elif "content" in present:
@@ -322,12 +356,13 @@ class File(_FileStep):
 
     def script(self, change: Change) -> str:
         if change.content is not None:
-            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"))
+            return self._write(change, quote(self.mode), quote(f"{self.owner}:{self.group}"), keep=not self.secret)
         return "\n".join(
             [
                 f"set -e\np={quote(self.path)}",
                 _COMPARE.format(observed=quote(change.observed)),
                 f'chown {quote(self.owner)}:{quote(self.group)} "$p"\nchmod {quote(self.mode)} "$p"',
+                _RELABEL,
             ]
         )
 
@@ -352,7 +387,7 @@ class EditedFile(_FileStep):
         if max(int(present.get("size", 0)), len(after)) > CONTENT_CAP:
             raise StepFailed(f"{self.path} is, or would be, larger than {CONTENT_CAP} bytes", "edit it by hand")
         if after == (before or b""):
-            return None
+            return _relabel(present)
         diff = unified_diff(self.path, before, after)
         return Change("create" if before is None else "edit", diff, observed=observed, content=after)
 
@@ -361,6 +396,8 @@ class EditedFile(_FileStep):
         """The desired content of a file that holds `before`. Raises StepFailed where it must not be touched."""
 
     def script(self, change: Change) -> str:
+        if change.content is None:
+            return f"set -e\np={quote(self.path)}\n{_RELABEL}"
         if change.observed == "absent":
             return self._write(change, "0644", "root:root")
         keep = f"set -e\nmode=$(stat -c %a {quote(self.path)}); owner=$(stat -c %u:%g {quote(self.path)})\n"

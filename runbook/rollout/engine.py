@@ -15,7 +15,6 @@ import ast
 import copy
 import logging
 import signal
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager
 from papermill.log import logger
 
+from runbook import sockets
 from runbook.errors import ParameterError, RecordError
 from runbook.names import unknown
 from runbook.rollout import files
@@ -193,7 +193,7 @@ class RunbookEngine(Engine):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         """Run the cells. `execution_timeout` and `start_timeout` are in seconds; `env` is the kernel's environment."""
-        with tempfile.TemporaryDirectory(prefix="runbook-", dir=files.short_temporary_directory()) as folder:
+        with sockets.folder("kernel-ipc-99") as folder:
             client = Client(
                 nb_man,
                 Path(folder),

@@ -13,28 +13,6 @@ from runbook.errors import RecordError
 TEMPORARY = ".unfinished-"  # how the name of a file begins that is still being written
 
 
-SOCKET_PATH = 107
-"""Bytes that the path of a Unix socket may have (unix(7))."""
-SOCKET_NAME = 48
-"""Bytes that are kept for what tempfile and the owner of a socket add to a directory's path."""
-
-
-def short_temporary_directory() -> str:
-    """Return the directory for temporary files, or where its path leaves Unix sockets no room, the system's own.
-
-    Raises RecordError where there is none.
-    """
-    places = [tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
-    for place in places:
-        if len(os.fsencode(place)) <= SOCKET_PATH - SOCKET_NAME and os.access(place, os.W_OK | os.X_OK):
-            return place
-    raise RecordError(
-        f"no directory for Unix sockets: of {', '.join(places)}, none is writable and shorter than "
-        f"{SOCKET_PATH - SOCKET_NAME} bytes",
-        "set TMPDIR to a writable directory with a short path",
-    )
-
-
 def create(path: Path, content: bytes) -> None:
     """Write a new file, synced, that nobody sees half written.
 

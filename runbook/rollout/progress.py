@@ -7,7 +7,6 @@ import json
 import os
 import selectors
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +22,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from runbook import outcomes
+from runbook import outcomes, sockets
 from runbook.outcomes import Outcome
 from runbook.remote.modes import Status, Verdict
-from runbook.rollout.files import short_temporary_directory
 from runbook.rollout.journal import Entry, Tail
 
 LONGEST = 1000  # characters of what is shown of a step: the evidence of a check may be long
@@ -180,7 +178,7 @@ class Listener:
     def __init__(self, journal: Path, view: View) -> None:
         self._tail = Tail(journal)
         self._view = view
-        self._folder = tempfile.TemporaryDirectory(prefix="runbook-", dir=short_temporary_directory())
+        self._folder = sockets.folder("progress")
         self.address = str(Path(self._folder.name) / "progress")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.address)

@@ -92,7 +92,9 @@ def source() -> tuple[str | None, bool | None]:
     here = Path(__file__)
 
     def git(*command: str) -> str:
-        done = subprocess.run(["git", "-C", here.parent, *command], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", here.parent, *command], capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     try:

@@ -40,7 +40,7 @@ from runbook.remote.results import ApplyResult
 from runbook.secrets import Secret
 from runbook.services.marathon.deploy import marathon_of
 from runbook.services.mysql import Account, MySql, Server, data_host
-from runbook.services.mysql.app import DataFolder, password_file
+from runbook.services.mysql.app import PASSWORD, ROOT_PASSWORD, DataFolder, secrets_directory
 from runbook.services.mysql.checks import Placement
 from runbook.services.mysql.conditions import Seen, judge
 from runbook.site import Site
@@ -146,7 +146,7 @@ def can_run(site: Site) -> bool:
 def forget(site: Site, ask: Ask, node: Node) -> None:
     """As before chapter 6: no app, no data, no passwords on the node."""
     end(site, site.mysql.app)
-    ask(node, f"rm -rf {site.mysql.volume} {password_file(site)}")
+    ask(node, f"rm -rf {site.mysql.volume} {secrets_directory(site)}")
 
 
 def end(site: Site, name: str) -> None:
@@ -220,7 +220,11 @@ def test_a_gate_that_nobody_opened_skips_the_kill_and_fails_nothing(rolled_out: 
 
 def test_the_data_is_the_images_users_and_stays_so(rolled_out: Rollouts, site: Site, ask: Ask, node: Node) -> None:
     assert ask(node, f"stat -c %u {site.mysql.volume}") != "0"
-    assert ask(node, f"stat -c '%a %U' {password_file(site)}") == "600 root"
+    assert ask(node, f"stat -c '%a %U' {secrets_directory(site)} {secrets_directory(site)}/*").split("\n") == [
+        "700 root",
+        "600 root",
+        "600 root",
+    ]
     assert ask(node, f"ls {site.mysql.volume}/{site.mysql.database}")
 
 
@@ -231,14 +235,19 @@ def test_no_password_is_in_a_command_line_a_log_or_a_record(
     needles = base64.b64encode("\n".join(secrets).encode()).decode()
     for one in lab.nodes:
         assert not [secret for secret in secrets if secret in rolled_out.sampled[one.name]]
-        # logs, sandboxes, what Marathon keeps in ZooKeeper, and settings; passwords are allowed in one file
+        # every byte of the node: files, what Docker and Mesos keep, logs; passwords are allowed in two files of root's
         found = ask(
             one,
             f"echo {needles} | base64 -d > /run/needles; journalctl -q --no-pager > /run/journal; "
-            "grep -rlaF -f /run/needles /run/journal /var/log /var/lib/mesos /var/lib/zookeeper /etc 2>/dev/null; "
-            "rm -f /run/needles /run/journal",
+            "docker inspect $(docker ps -aq) > /run/inspected 2>/dev/null; "
+            "find / -xdev -type f -size -64M ! -path '/proc/*' ! -path '/sys/*' ! -path /run/needles -print0 | "
+            "xargs -0 grep -laF -f /run/needles; "
+            "grep -rlaF -f /run/needles /run/journal /run/inspected /var/lib/docker/containers; "
+            "cat /proc/[0-9]*/cmdline | grep -aF -f /run/needles; "
+            "rm -f /run/needles /run/journal /run/inspected",
         )
-        assert found.split() == ([password_file(site)] if one.name == data_host(site).name else [])
+        kept = sorted(f"{secrets_directory(site)}/{name}" for name in (ROOT_PASSWORD, PASSWORD))
+        assert sorted(found.split()) == (kept if one.name == data_host(site).name else [])
     with marathon_of(site) as marathon:
         answered = json.dumps(marathon.app(site.mysql.app))
     everywhere = [answered, rolled_out.first.printed, rolled_out.refused.printed]
@@ -246,7 +255,7 @@ def test_no_password_is_in_a_command_line_a_log_or_a_record(
         everywhere += [path.read_text() for path in rolled.record.rglob("*") if path.is_file()]
     assert not [secret for secret in secrets for text in everywhere if secret in text]
     # and the sampler saw what there was to see
-    assert f"--env-file={password_file(site)}" in rolled_out.sampled[data_host(site).name]
+    assert f"{secrets_directory(site)}:/run/runbook:ro" in rolled_out.sampled[data_host(site).name]
     assert "docker exec -i" in rolled_out.sampled[data_host(site).name]
 
 
@@ -288,7 +297,10 @@ def test_a_container_that_ends_at_once_is_explained_by_its_log(
     """An app of its own, whose file lacks root's password."""
     file = changed(lab, tmp_path, mysql={"app": "mysql-broken", "volume": "/opt/mysql-broken", "mem": 256})
     broken = Site.load(file)
-    ask(node, f"echo MYSQL_PASSWORD=heron-under-ice > {password_file(broken)}")
+    ask(
+        node,
+        f"umask 077; mkdir {secrets_directory(broken)}; echo heron-under-ice > {secrets_directory(broken)}/{PASSWORD}",
+    )
     with Hosts.of(broken, mode=Mode.APPLY) as hosts:
         hosts.only(node.name).apply([DataFolder(broken.mysql.volume, mode="0700")])
     cause = "no root password reached the image"
@@ -300,7 +312,7 @@ def test_a_container_that_ends_at_once_is_explained_by_its_log(
         assert cause in [finding.cause for finding in chapter.diagnose()]
     finally:
         end(broken, "mysql-broken")
-        ask(node, f"rm -rf /opt/mysql-broken {password_file(broken)}")
+        ask(node, f"rm -rf /opt/mysql-broken {secrets_directory(broken)}")
 
 
 @pytest.mark.parametrize(

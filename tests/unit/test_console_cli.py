@@ -173,6 +173,19 @@ def test_the_page_may_load_nothing_from_elsewhere(served: Console) -> None:
     assert answered.headers["Content-Security-Policy"].startswith("default-src 'self';")
 
 
+def test_a_long_path_of_tmpdir_leaves_room_for_the_kernels_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel of the system limits a socket's path (unix(7), sun_path)."""
+    folder = tmp_path / ("a-job-of-a-batch-system-" * 4)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with Loopback(lambda request: [PING]) as registry, serving(tmp_path, registry.port) as console:
+        assert requests.get(console.url, timeout=90).status_code == 200
+        assert len(console.records) == 1  # its kernel ran the notebook
+        assert console.end(signal.SIGTERM) == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it(tmp_path: Path, number: signal.Signals) -> None:
     with Loopback(lambda request: [PING]) as registry, serving(tmp_path, registry.port) as console:

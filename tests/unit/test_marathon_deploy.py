@@ -115,6 +115,9 @@ def test_secrets_reach_marathon_and_nothing_else(
     fake.put({**HELLO, "env": {"PASSWORD": "the-one-before", "GONE": "was-one-too"}})
     results = [deploy(site, app, mode=mode) for mode in (Mode.PLAN, Mode.APPLY)]
     assert fake.apps["/hello"]["env"] == {"PASSWORD": SECRET, "PLAIN": "1"}
+    notes = [event["text"] for event in told if event["event"] == "note"]
+    assert len(notes) == 2
+    assert all(note.startswith("app /hello: env PASSWORD holds a secret that Marathon's API") for note in notes)
     _, summary, diff = only(results[1])
     assert summary == "change env.GONE, env.PASSWORD, env.PLAIN"
     assert diff == '-env.GONE: ***\n-env.PASSWORD: ***\n+env.PASSWORD: ***\n+env.PLAIN: "1"\n'

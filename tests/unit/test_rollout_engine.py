@@ -55,6 +55,17 @@ def test_a_misspelt_parameter_is_refused(tmp_path: Path, options: tuple[str, ...
     assert not (tmp_path / "outputs").exists()
 
 
+def test_a_long_path_of_tmpdir_leaves_room_for_the_kernels_sockets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel of the system limits a socket's path (unix(7), sun_path), and batch systems make long TMPDIRs."""
+    folder = tmp_path / ("a-job-of-a-batch-system-" * 4)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    done = papermill(tmp_path, "changes", "out.ipynb", "--engine", "runbook")
+    assert done.returncode == 0, done.stderr
+
+
 def test_our_engine_is_found_by_its_name_and_speaks_over_unix_sockets(tmp_path: Path) -> None:
     done = papermill(tmp_path, "changes", "out.ipynb", "--engine", "runbook")
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,19 @@ def test_a_listener_leaves_nothing_behind(path: Path) -> None:
     with Listener(path, Seen()) as listener:
         assert Path(listener.address).exists()
     assert not Path(listener.address).parent.exists()
+
+
+def test_a_long_path_of_tmpdir_leaves_room_for_the_socket(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = path.parent / ("a-job-of-a-batch-system-" * 4)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    seen = Seen()
+    with Listener(path, seen) as listener:
+        channel = Channel(listener.address)
+        channel.send(UPLOAD)
+        seen.wait()
+        channel.close()
+    assert seen.events == [UPLOAD]
 
 
 def test_a_channel_is_mute_where_nobody_listens(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

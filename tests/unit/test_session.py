@@ -258,6 +258,15 @@ def test_a_lost_connection_shows_how_far_the_script_got(server: SshServer, sessi
     assert ask(session, "echo back").out == "back\n"
 
 
+def test_a_connection_lost_after_the_exit_status_and_before_the_output_is_lost(
+    server: SshServer, session: Session
+) -> None:
+    """OpenSSH sends the exit status as soon as the program ended, its last output maybe after it."""
+    server.faults = Faults(drop_after_exit=True, times=1)
+    with pytest.raises(ConnectionLost, match="before all of the output had arrived"):
+        session.execute([Piece("a", "echo x")], soon())
+
+
 def test_nothing_more_is_begun_once_nobody_listens(server: SshServer, session: Session) -> None:
     server.faults = Faults(drop_after_marks=1, times=1)
     with pytest.raises(ConnectionLost):
@@ -625,6 +634,15 @@ def test_what_sshd_prints_before_it_refuses_is_shown(server: SshServer, session:
     assert "chage -l" in str(refused.value.remedy)
 
 
+def test_an_sshd_that_ends_the_connection_during_the_login_is_named(server: SshServer, session: Session) -> None:
+    """As OpenSSH does where PAM denies an account that has expired ('Access denied by PAM account configuration')."""
+    server.faults.end_logins = True
+    with pytest.raises(AuthenticationRefused, match="its sshd ended the connection during the auth") as refused:
+        ask(session, ":")
+    assert "chage -l root" in str(refused.value.remedy)
+    assert server.connections == 1
+
+
 NO_SHELL = {
     # util-linux, login-utils/nologin.c
     "nologin": ("echo 'This account is currently not available.'; exit 1", "currently not available", "usermod -s"),
@@ -796,7 +814,18 @@ def test_what_sudo_prints_is_kept(fleet: Fleet, sudo: SshServer, options: dict[s
     with fleet.session(become="sudo", **options) as session, pytest.raises(BecomeFailed, match=message) as refused:
         ask(session, ":")
     assert "none is configured" not in str(refused.value)
-    assert "sudo -l -U root" in str(refused.value.remedy)
+    assert "`root ALL=(ALL) ALL`" in str(refused.value.remedy)
+
+
+def test_a_sudo_that_accepts_the_password_and_not_the_command(fleet: Fleet, sudo: SshServer) -> None:
+    """sudo asks first (`-v`), and compares the command with its rules only where it is to run it."""
+    message = "Sorry, user root is not allowed to execute '/bin/sh -s' as root on node1."
+    sudo.program("sudo", f"""case "$*" in (*-n*|*-v*) ;; (*) echo "{message}" >&2; exit 1;; esac\n{SUDO}""")
+    with (
+        fleet.session(become="sudo", become_password="env:BECOME") as session,
+        pytest.raises(BecomeFailed, match=message),
+    ):
+        ask(session, ":")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -282,13 +283,129 @@ def test_content_that_does_not_arrive_whole_is_not_written(host: LocalHost, tree
 def test_a_script_that_is_killed_leaves_the_old_file(host: LocalHost, tree: Path, program: Program) -> None:
     path = tree / "file"
     path.write_text("old")
-    program("sync", "kill -TERM $PPID")
+    program("dd", "kill -TERM $PPID")  # it brings the file to the disk, before the rename
     step = File(str(path), "new", **MINE)
     change = host.plan(step)
     assert change is not None
     assert host.make(step, change).status == 1
     assert path.read_text() == "old"
     assert host.leftovers() == []
+
+
+def test_each_file_is_brought_to_the_disk_alone_before_it_is_renamed(
+    host: LocalHost, tree: Path, tmp_path: Path, program: Program
+) -> None:
+    """`sync` of coreutils 8.22 ignores its arguments and syncs all disks (src/sync.c)."""
+    path, log = tree / "file", tmp_path / "log"
+    path.write_text("old")
+    program("sync", f"echo sync >> '{log}'")
+    dd, mv = (shutil.which(name) for name in ("dd", "mv"))
+    program("dd", f"""echo "dd $*" >> '{log}'; exec {dd} "$@" """)
+    program("mv", f"""echo "mv $*" >> '{log}'; exec {mv} "$@" """)
+    host.apply(File(str(path), "new", **MINE))
+    lines = [re.sub(r"[^ =]*\.runbook\.\w+", "STAGE", line) for line in log.read_text().splitlines()]
+    backup = f"{host.state}/backup/{host.record}"
+    fsync = "dd if=/dev/null conv=notrunc,fsync status=none of="
+    assert lines == [
+        f"{fsync}{backup}/.part",
+        f"mv -f {backup}/.part {backup}{path}",
+        f"{fsync}STAGE/new",
+        f"mv -fT STAGE/new {path}",
+    ]
+
+
+# SELinux: labels of inodes in a folder of the test, by doubles of the tools that CentOS 7 has (libselinux-utils,
+# policycoreutils, coreutils). restorecon prints as policycoreutils 2.5 does.
+
+POLICY, STAGED, MINE_LABEL = (f"system_u:object_r:{kind}:s0" for kind in ("etc_t", "var_lib_t", "admin_t"))
+SELINUX = {
+    "selinuxenabled": "",
+    "matchpathcon": f"echo {POLICY}",
+    "chcon": """
+case $1 in
+(--reference=*) cat "$LABELS/$(stat -c %i "${1#*=}")" > "$LABELS/$(stat -c %i "$2")";;
+(*) echo "$1" > "$LABELS/$(stat -c %i "$2")";;
+esac""",
+    "restorecon": f"""
+for path; do :; done
+label=$LABELS/$(stat -c %i "$path")
+now=$(cat "$label" 2>/dev/null || echo {STAGED})
+case $now in (*:etc_t:*|*:admin_t:*) exit 0;; esac
+case $* in (*-v*) echo "restorecon reset $path context $now->{POLICY}";; esac
+case $* in (*-n*) ;; (*) echo {POLICY} > "$label";; esac""",
+}
+
+
+@pytest.fixture
+def labels(host: LocalHost, tmp_path: Path, program: Program) -> Callable[[Path], str]:
+    """A host with SELinux; the label of a path there."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    host.environment["LABELS"] = str(folder)
+    for name, text in SELINUX.items():
+        program(name, text)
+
+    def label(path: Path) -> str:
+        found = folder / str(path.stat().st_ino)
+        return found.read_text().strip() if found.exists() else STAGED
+
+    return label
+
+
+def steps_of(path: Path) -> list[steps.Step]:
+    return [File(str(path), "new\n", **MINE), Line(str(path), "new")]
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_file_has_its_label_before_it_is_renamed(
+    host: LocalHost, tree: Path, program: Program, labels: Callable[[Path], str], kind: int
+) -> None:
+    path = tree / "file"
+    program("mv", f'{shutil.which("mv")} "$@"; case $* in (*.runbook.*) kill -9 $PPID;; esac')
+    step = steps_of(path)[kind]
+    change = host.plan(step)
+    assert change is not None
+    assert host.make(step, change).status != 0
+    assert (path.read_text(), labels(path)) == ("new\n", POLICY)
+    assert host.plan(step) is None
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_wrong_label_is_seen_and_set(host: LocalHost, tree: Path, labels: Callable[[Path], str], kind: int) -> None:
+    path = tree / "file"
+    path.write_text("new\n")
+    path.chmod(0o644)
+    change = host.apply(steps_of(path)[kind])
+    assert change is not None
+    assert (change.summary, change.diff) == ("set the SELinux label", f"-label: {STAGED}\n+label: {POLICY}\n")
+    assert labels(path) == POLICY
+
+
+def test_a_label_of_an_administrator_stays(
+    host: LocalHost, tree: Path, tmp_path: Path, labels: Callable[[Path], str]
+) -> None:
+    """restorecon leaves customizable types, such as that of a container's volume, alone."""
+    path = tree / "file"
+    path.write_text("old")
+    (tmp_path / "labels" / str(path.stat().st_ino)).write_text(MINE_LABEL)
+    host.apply(File(str(path), "new", **MINE))
+    assert labels(path) == MINE_LABEL
+
+
+def test_a_file_system_without_labels_is_no_error(
+    host: LocalHost, tree: Path, program: Program, labels: Callable[[Path], str]
+) -> None:
+    """On NFS chcon fails (Operation not supported), and restorecon passes over what has no seclabel."""
+    program("chcon", "echo 'chcon: failed to change context: Operation not supported' >&2; exit 1")
+    program("restorecon", "case $* in (*-n*) exit 0;; esac; echo 'Operation not supported' >&2; exit 255")
+    path = tree / "file"
+    host.apply(File(str(path), "new", **MINE))
+    host.apply(File(str(path), "newer", **MINE))
+    narrower = File(str(path), "newer", mode="0600", **MINE)
+    change = host.plan(narrower)
+    assert change is not None
+    assert host.make(narrower, change).status == 0
+    assert host.plan(narrower) is None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from runbook.events import emit
 from runbook.remote.gates import Approval
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
-from runbook.secrets import redact
+from runbook.secrets import redact, references
 from runbook.services.http import Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition, update_of
 from runbook.services.marathon.client import ELECTING, UNANSWERED, Change, Marathon
@@ -79,6 +79,13 @@ def deploy(
     """
     wanted = {**app, "id": app_id(app["id"])}
     body_of(wanted)  # resolves the secrets
+    shown = [name for name, value in app.get("env", {}).items() if any(references(value))]
+    if shown:
+        emit(
+            event="note",
+            text=f"app {wanted['id']}: env {', '.join(shown)} holds a secret that Marathon's API and page, ZooKeeper "
+            "and `docker inspect` show to all who reach them: mount a file with it instead, as chapter 6 does",
+        )
 
     def compared(marathon: Marathon) -> Change:
         present, found = marathon.compare(wanted, keep_instances=keep_instances)

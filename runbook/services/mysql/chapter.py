@@ -29,7 +29,7 @@ from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.checks import masters_of
 from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql import checks, conditions, diagnosis, proof
-from runbook.services.mysql.app import data_host, mysql_app, preparation
+from runbook.services.mysql.app import data_host, leaks, leaks_probe, mysql_app, preparation, retired_files
 from runbook.services.mysql.checks import SYSTEM, Client, Placement
 from runbook.services.mysql.client import Account, Catalog, Session, exec_script, read_catalog
 from runbook.services.mysql.host import Container, DataHost
@@ -94,6 +94,20 @@ class MySql(Chapter):
                 display(findings)
                 message = f"{error.message}\n{findings}"
                 raise ApplyFailed(message, error.remedy, result=error.result) from error
+
+    def retire(self) -> ApplyResult:
+        """6.2: remove what earlier versions left of the passwords on the data's host, once no task needs it.
+
+        Shows where else a present password is readable, with what to do. Raises ApplyFailed.
+        """
+        with self.section("6.2 passwords", "Passwords that are left elsewhere"):
+            result = self._applied(lambda: self._data_host.apply((retired_files(self.site),), name="passwords"))
+            name = self._host.name
+            answer = self._data_host.run(leaks_probe(self.site), deadline=120.0)[name]
+            if answer.error is not None:
+                raise answer.error
+            display(Findings("passwords elsewhere", leaks(name, answer.stdout)))
+            return result
 
     def runs(self) -> CheckResult:
         """6.4, check: the task is healthy, on the data's host, in a container with the port that Marathon names."""

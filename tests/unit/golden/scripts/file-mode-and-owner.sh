@@ -10,3 +10,4 @@ fi
 }
 chown 0:mesos "$p"
 chmod 0600 "$p"
+if selinuxenabled 2>/dev/null; then restorecon "$p" || :; fi

@@ -23,10 +23,11 @@ fi
 [ "$now" = 0263829989b6fd954f72baaf2fc64bc2e2f01d692d4de72986ea808f6e99813f ] || {
   echo "$p was changed by somebody else since it was read: look at it, then run again" >&2; exit 1
 }
-b="$RUNBOOK_BACKUP"
-if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 /var/lib/runbook/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
+if selinuxenabled 2>/dev/null; then
+  if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
+  then chcon --reference="$p" "$t"
+  else chcon "$(matchpathcon -n "$p")" "$t"
+  fi 2>/dev/null || :
 fi
-sync "$t" 2>/dev/null || sync
+dd if=/dev/null conv=notrunc,fsync status=none of="$t"
 mv -fT "$t" "$p"
-if command -v restorecon >/dev/null 2>&1; then restorecon "$p"; fi

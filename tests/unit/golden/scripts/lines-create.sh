@@ -25,8 +25,14 @@ fi
 }
 b="$RUNBOOK_BACKUP"
 if [ -e "$p" ] && ! [ -e "$b$p" ]; then
-  mkdir -p -m 700 /var/lib/runbook/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"; mv -f "$b/.part" "$b$p"
+  mkdir -p -m 700 /var/lib/runbook/backup "$b"; mkdir -p "$b$d"; cp -p "$p" "$b/.part"
+  dd if=/dev/null conv=notrunc,fsync status=none of="$b/.part"; mv -f "$b/.part" "$b$p"
 fi
-sync "$t" 2>/dev/null || sync
+if selinuxenabled 2>/dev/null; then
+  if [ -e "$p" ] && l=$(restorecon -n -v "$p" 2>/dev/null) && [ -z "$l" ]
+  then chcon --reference="$p" "$t"
+  else chcon "$(matchpathcon -n "$p")" "$t"
+  fi 2>/dev/null || :
+fi
+dd if=/dev/null conv=notrunc,fsync status=none of="$t"
 mv -fT "$t" "$p"
-if command -v restorecon >/dev/null 2>&1; then restorecon "$p"; fi
