@@ -241,9 +241,11 @@ def test_two_users_may_sudo_one_with_a_password_and_one_without(lab: Lab, folder
         assert said(ssh, "sudo -n id -u", terminal=True) == (0, "0")
     with connect(node, folder, "operator") as ssh:
         assert said(ssh, "sudo -n id -u", terminal=True)[0] == 1
-        status, output = said(ssh, "sudo -S id -u", stdin=f"{folder.operator_password.read_text()}\n", terminal=True)
+        # sudo drops what a terminal holds for it already: the password comes to it through a pipe
+        sudo = "IFS= read -r secret; printf '%s\\n' \"$secret\" | sudo -S -p '' id -u"
+        status, output = said(ssh, sudo, stdin=f"{folder.operator_password.read_text()}\n", terminal=True)
         assert (status, output.splitlines()[-1]) == (0, "0")
-        assert said(ssh, "sudo -S id -u", stdin="wrong\n", terminal=True)[0] == 1
+        assert said(ssh, sudo, stdin="wrong\n", terminal=True)[0] == 1
 
 
 # the profile
@@ -259,7 +261,8 @@ def test_over_ssh_the_programs_are_those_of_centos_7(lab: Lab, folder: Folder, u
         )
         assert said(ssh, "sync /etc/hosts 2>&1") == (0, "sync: ignoring all arguments")
         assert said(ssh, "systemctl is-active ssh none-such") == (3, "active\nunknown")
-        assert said(ssh, "journalctl -n 1 -u none-such")[1].startswith("-- Logs begin at ")
+        if user == "root":  # others may not read the journal
+            assert said(ssh, "journalctl -n 1 -u none-such")[1].startswith("-- Logs begin at ")
         # CentOS's sh is bash in POSIX mode, which dash is not
         assert said(ssh, "/bin/sh -c 'echo ${BASH_VERSION:+bash} $POSIXLY_CORRECT; set -o | grep posix'")[1] == (
             "bash y\nposix          \ton"
@@ -323,7 +326,8 @@ def test_a_change_of_the_profile_or_of_the_shell_is_found_and_mended(lab: Lab, a
             assert not plain.items() & before.items()
         with labs.up(nodes=3, shell=shell) as other:
             assert [str(one.profile) for one in labs.status(other)] == ["centos7 with bash"] * 3
-            assert ask(other.nodes[0], "cmp /bin/sh /bin/bash && [ ! -L /bin/sh ] && echo theirs") == "theirs"
+            digest = hashlib.sha256(shell.read_bytes()).hexdigest()
+            assert ask(other.nodes[0], "sha256sum </bin/sh").split()[0] == digest
             other.reset(other.nodes[2])
             assert ask(other.nodes[2], "[ ! -L /bin/sh ] && echo theirs") == "theirs"
             given = containers(other)
