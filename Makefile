@@ -62,6 +62,9 @@ $(VENV)/.third-party: tests/contract/third_party/requirements.txt | $(VENV)/.rea
 .PHONY: test
 test: check $(VENV)/.third-party ## everything: checks, unit, contract, lab and browser tests
 	$(call need,chromium,chromium)
+	$(call need,shellcheck,shellcheck)
+	$(call need,busybox,busybox-static)
+	$(call need,dash,dash)
 	$(BIN)/pytest -n auto --dist loadfile tests/unit
 	$(BIN)/pytest tests/contract tests/lab tests/browser
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 import atexit
 import html
 import os
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,8 +25,16 @@ from IPython.core.getipython import get_ipython
 from IPython.display import display
 from rich.table import Table
 
-from runbook import events, outcomes
-from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError, Problem, RunbookError
+from runbook import events, outcomes, output
+from runbook.errors import (
+    ApplyFailed,
+    ChapterFailed,
+    DriftFound,
+    ParameterError,
+    Problem,
+    RecordError,
+    RunbookError,
+)
 from runbook.interactive import is_interactive
 from runbook.names import unknown
 from runbook.outcomes import Outcome
@@ -32,7 +42,7 @@ from runbook.paths import upwards
 from runbook.remote.checks import CheckResult, Evidence, check
 from runbook.remote.modes import Mode, Verdict
 from runbook.remote.results import ApplyResult
-from runbook.rollout import record
+from runbook.rollout import lock, record
 from runbook.rollout.progress import Channel
 from runbook.site import Role, Site
 
@@ -40,6 +50,12 @@ if TYPE_CHECKING:
     from runbook.remote.hosts import Hosts
 
 NOTEBOOK = Path("notebook")  # where a problem is that no file holds
+RENEWAL = 30.0
+"""Seconds between two attempts to take a lock in ZooKeeper that could not be had."""
+
+
+class Misused(RuntimeError):
+    """A chapter's methods were called in an order that they do not allow; no mode goes on after it."""
 
 
 @dataclass
@@ -148,32 +164,41 @@ class Chapter:
     """One chapter on one site.
 
     `site_file` is the parameter file (relative: looked up here, then in the folders above), `mode` is `plan`, `apply`
-    or `verify`, `yes` answers every gate beforehand. Subclasses set `number` and `title` as in the document, name in
-    `needs` the roles without which there is nothing to do, and in `parameters` what their notebook takes beyond these
-    three.
+    or `verify`, `yes` answers every gate beforehand. With `active_checks`, `verify` may make checks that write
+    something temporary (see `may_act`). Subclasses set `number` and `title` as in the document, name in
+    `needs` the roles without which there is nothing to do, and in `parameters` what their notebook takes beyond the
+    first three; a notebook with active checks has `active_checks` in its parameters and passes it on.
 
     Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
     `outputs/`, named in the cell's output, and closed by `finish()`.
 
+    In mode `apply` the chapter holds the lock of the cluster until `finish()`, or until its kernel ends, unless a
+    rollout that runs it holds the lock already.
+
     Raises ParameterError for a refused parameter file, one without a host of a role that is needed, an unknown mode,
-    and, under papermill, for a parameter that the notebook does not have; RecordError where the journal cannot be
-    written.
+    and, under papermill, for a parameter that the notebook does not have; LockHeld and LockUnavailable (in mode
+    `apply`), before there is a record; RecordError where the journal cannot be written.
     """
 
     number: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[tuple[Role, ...]] = ()
     parameters: ClassVar[frozenset[str]] = frozenset({"site_file", "mode", "yes"})
+    takes_lock: ClassVar[bool] = True
+    """Whether the chapter as a whole changes the cluster in mode `apply`."""
 
     _open: ClassVar[Chapter | None] = None  # of this process; a notebook has one, a cell run again makes another
 
-    def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
-        self._refuse(mode, yes)
+    def __init__(
+        self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False, active_checks: bool = False
+    ) -> None:
+        self._refuse(mode, yes, active_checks)
         self.site = Site.load(upwards(site_file))
         if missing := self.site.lacking(self.number, self.needs):
             raise ParameterError(missing)
         self.mode = Mode(mode)
         self.yes = yes
+        self.active_checks = active_checks
         if Chapter._open is not None:
             Chapter._open.close()
         self._began = time.monotonic()
@@ -182,18 +207,27 @@ class Chapter:
         self._taking = threading.Lock()
         self._hosts: Hosts | None = None
         self._owns_record = record.VARIABLE not in os.environ
-        if self._owns_record:
-            self.folder = record.begin(upwards("outputs"), self.site, self.mode)
-            print(f"record: {self.folder}")
-        else:
-            self.folder = Path(os.environ[record.VARIABLE])
-        self._journal = record.journal_of(self.folder)
+        name = record.new_name(self.site.name) if self._owns_record else Path(os.environ[record.VARIABLE]).name
+        self._notes: list[str] = []
+        self._lock = self._locked(name)
+        self._renewed = time.monotonic()
+        try:
+            if self._owns_record:
+                self.folder = record.begin(upwards("outputs"), self.site, self.mode, name)
+                print(f"record: {self.folder}")
+            else:
+                self.folder = Path(os.environ[record.VARIABLE])
+            self._journal = record.journal_of(self.folder)
+        except BaseException:
+            self._release()
+            raise
         self._channel = Channel.of_environment()
         self._unsubscribe = events.subscribe(self._observe)
         Chapter._open = self
         atexit.register(self.close)
         events.emit(event="chapter_started", title=self.title, mode=self.mode)
         try:
+            self._tell_notes()
             self._examine()
         except Exception as error:
             if isinstance(error, RunbookError):
@@ -209,6 +243,12 @@ class Chapter:
         }
         return f"{self.number} {self.title} on {self.site.name} ({self.site.file}), mode {self.mode}: {does[self.mode]}"
 
+    @property
+    def may_act(self) -> bool:
+        """Whether a check may write something temporary (a znode, a log line): in apply mode, in verify mode only with
+        `active_checks`, in a plan never. A claim that cannot be evaluated otherwise returns `Evidence.inactive`."""
+        return self.mode is Mode.APPLY or (self.mode is Mode.VERIFY and self.active_checks)
+
     def hosts(self, role: str | None = None) -> Hosts:
         """The hosts that have `role` (all hosts without one), connected once and kept so until `finish()`."""
         if self._hosts is None:
@@ -222,12 +262,14 @@ class Chapter:
     def section(self, number: str, title: str) -> Iterator[Section]:
         """Everything that happens inside belongs to this section of the document.
 
-        An error fails the section and goes on to the notebook. A DriftFound does not: it is shown, and the rest of the
-        chapter is still verified; `finish()` raises it at the end.
+        An error fails the section. In mode `apply` it goes on to the notebook, which ends there. `plan` and `verify`
+        show it and go on with the next section, because what is wrong in one hides nothing of another; `finish()`
+        raises it at the end, with those of all sections. So does a DriftFound in every mode.
         """
         self._refuse_finished()
         if self._running is not None:
-            raise RuntimeError(f"section {number} inside section {self._running.number}: sections do not nest")
+            raise Misused(f"section {number} inside section {self._running.number}: sections do not nest")
+        self._renew_lock()
         section = self._sections[number] = self._running = Section(number, title)
         events.emit(event="section_started", title=title)
         try:
@@ -240,7 +282,10 @@ class Chapter:
         except Exception as error:
             section.outcome, section.error = Outcome.FAILED, str(error) or type(error).__name__
             self._end(section)
-            raise
+            if self.mode is Mode.APPLY or isinstance(error, RecordError | Misused):
+                raise
+            _show(section, error)
+            return
         except BaseException:  # stopped from outside, or sys.exit: its end is not reached, and so not told either
             section.outcome, self._running = Outcome.DIED, None
             raise
@@ -264,6 +309,11 @@ class Chapter:
         hosts = [host.name for host in self.site.hosts]
         if outcome in (Outcome.FAILED, Outcome.DIED):
             failed = [place for section in summary.sections for place in section.failures(hosts)]
+            failed += [
+                f"section {section.number}: differs: {place}"
+                for section in summary.sections
+                for place in section.differences(hosts)
+            ]
             raise ChapterFailed(
                 "\n".join([f"{self.number} {self.title}: {outcome}", *failed]),
                 "mend what is named above, then run the chapter again: what is done already is not done twice",
@@ -289,8 +339,8 @@ class Chapter:
         return check(name, probe, mode=self.mode, deadline=deadline)
 
     def _applied(self, call: Callable[[], ApplyResult]) -> ApplyResult:
-        """The result of `call`. A verification goes on where hosts failed or cannot be reached: what else is wrong is
-        to be told as well. The journal has them, and the chapter ends as failed."""
+        """The result of `call`, also where hosts failed in verify mode: their rows are shown as the cell's result, and
+        what the section does after it still runs. The section has failed all the same: the journal has the rows."""
         try:
             return call()
         except ApplyFailed as error:
@@ -306,11 +356,53 @@ class Chapter:
         atexit.unregister(self.close)
         if self._hosts is not None:
             self._hosts.close()
+        output.report_cut()
         self._unsubscribe()
         self._journal.close()
         self._channel.close()
-        if self._owns_record:
-            record.close(self.folder)
+        try:
+            if self._owns_record:
+                record.close(self.folder)
+        finally:
+            self._release()
+
+    def _locked(self, name: str) -> lock.SiteLock | None:
+        """The cluster's lock, taken for the record `name`; None where there is nothing to take.
+
+        Where another holds it meanwhile, `plan` and `verify` note that.
+        """
+        if self.mode is not Mode.APPLY:
+            if self._owns_record and (other := lock.holder_of(self.site)):
+                self._say(f"{other} is applying: what is seen here may have changed already")
+            return None
+        if not self.takes_lock or lock.is_inherited(self.site):
+            return None
+        taken = lock.SiteLock(self.site, lock.Holder.here(name), self._say)
+        taken.take()
+        return taken
+
+    def _renew_lock(self) -> None:
+        """Take the lock in ZooKeeper that was lost or could not be had yet, as a rollout does between chapters."""
+        if self._lock is None or self._lock.is_held() or time.monotonic() - self._renewed < RENEWAL:
+            return
+        try:
+            self._lock.renew()
+        finally:
+            self._renewed = time.monotonic()
+            self._tell_notes()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _say(self, text: str) -> None:
+        """Show what an operator should read, at once; the journal gets it when it is open (`_tell_notes`)."""
+        print(text, file=sys.stderr, flush=True)
+        self._notes.append(text)
+
+    def _tell_notes(self) -> None:
+        while self._notes:
+            events.emit(event="note", text=self._notes.pop(0))
 
     def _observe(self, event: events.Event) -> None:
         section = self._running
@@ -346,18 +438,31 @@ class Chapter:
 
     def _refuse_finished(self) -> None:
         if Chapter._open is not self:
-            raise RuntimeError(f"chapter {self.number} is closed: run the cell that opens it again")
+            raise Misused(f"chapter {self.number} is closed: run the cell that opens it again")
 
-    def _refuse(self, mode: object, yes: object) -> None:
+    def _refuse(self, mode: object, yes: object, active_checks: object) -> None:
         problems = []
         if mode not in list(Mode):
             problems.append(Problem(NOTEBOOK, 0, "mode", f"{mode!r} is not a mode", f"one of {', '.join(Mode)}"))
-        if not isinstance(yes, bool):
-            problems.append(Problem(NOTEBOOK, 0, "yes", f"{yes!r} is not a truth value", "true or false"))
+        for name, value in {"yes": yes, "active_checks": active_checks}.items():
+            if not isinstance(value, bool):
+                problems.append(Problem(NOTEBOOK, 0, name, f"{value!r} is not a truth value", "true or false"))
         if not is_interactive():
             problems += unknown(injected_names(), self.parameters, NOTEBOOK)
         if problems:
             raise ParameterError(problems)
+
+
+def _show(section: Section, error: Exception) -> None:
+    """Show in the cell why a section failed, where the notebook goes on: the result, then the message in red.
+
+    An error that has no name is a fault of the runbook: its traceback is shown.
+    """
+    result = getattr(error, "result", None)
+    if result is not None:
+        display(result)
+    lines = [str(error)] if isinstance(error, RunbookError) else traceback.format_exception(error)
+    print(f"section {section.number} failed: {''.join(lines).rstrip()}", file=sys.stderr, flush=True)
 
 
 def injected_names() -> list[str]:

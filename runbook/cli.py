@@ -1,7 +1,7 @@
 """The `runbook` command.
 
-Exit status: 0 all well; 1 something failed; 2 parameters or usage are refused; 3 `verify` found differences; 130 and
-143 when a rollout was ended by Ctrl-C or SIGTERM.
+Exit status: 0 all well; 1 something failed; 2 parameters or usage are refused; 3 `verify` found drift; 4 a chapter
+died; 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class RefusedParameters(Refused):
     exit_code = 2
 
 
+class Interrupted(click.ClickException):
+    """Ended by Ctrl-C before there was a record to close."""
+
+    exit_code = 130
+
+
 class Commands(click.Group):
     """A group that shows named errors without a traceback, and imports a subcommand of `LAZY` when it is used."""
 
@@ -54,6 +60,8 @@ class Commands(click.Group):
             raise RefusedParameters(str(error)) from error
         except RunbookError as error:
             raise Refused(str(error)) from error
+        except KeyboardInterrupt as error:
+            raise Interrupted("interrupted") from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,6 +90,11 @@ def check(ctx: click.Context, site: Path) -> None:
     "--mode", type=MODES, default="plan", show_default=True, help="plan shows differences and touches nothing."
 )
 @click.option("--yes", is_flag=True, help="Answer every gate with yes.")
+@click.option(
+    "--active-checks",
+    is_flag=True,
+    help="Let verify make checks that write something temporary, such as a znode; by default it writes nothing.",
+)
 @click.option("--outputs", type=FOLDER, help="Where records go.  [default: outputs]")
 @click.option("--notebooks", type=FOLDER, default=Path("notebooks"), show_default=True, help="Where the chapters are.")
 @click.option(
@@ -97,13 +110,16 @@ def rollout(
     chapters: str | None,
     mode: str,
     yes: bool,
+    active_checks: bool,
     outputs: Path | None,
     notebooks: Path,
     cell_timeout: int | None,
 ) -> None:
     """Run the chapters on SITE in order, and leave a record.
 
-    Stops at the first chapter that fails. The last line printed is the record's folder.
+    In mode apply it stops at the first chapter that fails; plan and verify go through all of them. The last line
+    printed is the record's folder. Exit status: that of the worst chapter: 4 where one died, else 1 where one failed,
+    else 3 for drift.
     """
     from runbook.paths import upwards
     from runbook.remote.modes import Mode
@@ -114,6 +130,7 @@ def rollout(
         chapters=chapters,
         mode=Mode(mode),
         yes=yes,
+        active_checks=active_checks,
         outputs=outputs or upwards("outputs"),
         notebooks=notebooks,
         cell_timeout=cell_timeout or run.CELL_TIMEOUT,
@@ -183,14 +200,31 @@ def record_verify(ctx: click.Context, path: Path | None) -> None:
     from runbook.rollout import record as records
 
     folder = path or upwards("outputs")
-    faults = 0
-    for each in records.all_of(folder) or [folder]:
+    chosen = [folder] if records.is_record(folder) else []
+    well = True
+    for each in [*chosen, *records.all_of(folder)] or [folder]:
         verified = records.verify(each)
-        faults += len(verified.faults)
-        click.echo(f"{each}: {'altered' if verified.faults else 'as it was written'}")
-        for line in (*verified.faults, *verified.notes):
+        well = well and verified.ok
+        click.echo(f"{each}: {verified.verdict}")
+        for line in (*verified.faults, *verified.refused, *verified.notes):
             click.echo(f"  {line}")
-    ctx.exit(1 if faults else 0)
+        if verified.interrupted:
+            click.echo(f"  to close it: runbook record close {each}")
+    ctx.exit(0 if well else 1)
+
+
+@record.command("close")
+@click.argument("folder", type=FOLDER)
+@click.option("--reason", metavar="TEXT", help="What is known of why its rollout ended.")
+def record_close(folder: Path, reason: str | None) -> None:
+    """Close the record in FOLDER, whose rollout ended without doing so (disk full, killed, power loss).
+
+    Its outcome is `died`, with the cause. A record that was modified, or is still being written, is refused.
+    """
+    from runbook.rollout import record as records
+
+    content = records.close_abandoned(folder, reason)
+    click.echo(f"{folder}: closed: {content['outcome']}: {content['stopped']}")
 
 
 @record.command("list")

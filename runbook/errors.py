@@ -337,4 +337,8 @@ class ChapterFailed(RunbookError):
 
 
 class LockHeld(RunbookError):
-    """Another rollout of the same site runs; the message says whose it is and since when."""
+    """Another rollout of the same cluster runs; the message names its holder and since when it runs."""
+
+
+class LockUnavailable(RunbookError):
+    """The lock of a cluster cannot be taken, although no one holds it: ZooKeeper refuses; the message has the ACL."""

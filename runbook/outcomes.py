@@ -36,10 +36,12 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
 def of_event(event: Mapping[str, Any], mode: Mode) -> Outcome:
     """What one `step` or `check` event means for its section; every other event means nothing to it (`ok`).
 
-    A check that does not hold fails its section, except in a plan: what a plan leaves undone need not hold yet.
+    A check that does not hold fails its section, except in a plan: what a plan leaves undone need not hold yet. In
+    `verify` a check that was not tried, because active checks were not allowed, is no failure either.
     """
     if event["event"] == "check":
-        return Outcome.OK if event["holds"] or mode is Mode.PLAN else Outcome.FAILED
+        untried = mode is Mode.VERIFY and verdict(event) is Verdict.NOT_TRIED
+        return Outcome.OK if event["holds"] or mode is Mode.PLAN or untried else Outcome.FAILED
     if event["event"] != "step":
         return Outcome.OK
     match Status(event["status"]):

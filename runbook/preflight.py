@@ -31,7 +31,8 @@ from runbook.remote.hosts import POOL, Hosts, Output
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
 from runbook.services.docker.images import needed
-from runbook.services.probes import LISTENERS, ahead, listeners, timed, values
+from runbook.services.probes import LISTENERS, OWN_NAMES, ahead, listeners, loopback_names, timed, values
+from runbook.services.zookeeper_diagnosis import ENVIRONMENT, moved
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 
@@ -42,7 +43,22 @@ FEW = 6
 """Hosts up to which a page is wide enough for a column each."""
 
 TOOLS = (
-    *("awk", "base64", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dirname", "find", "flock", "getconf"),
+    *(
+        "awk",
+        "base64",
+        "cat",
+        "chmod",
+        "chown",
+        "cp",
+        "cut",
+        "date",
+        "df",
+        "dirname",
+        "env",
+        "find",
+        "flock",
+        "getconf",
+    ),
     *("grep", "head", "ls", "mkdir", "mktemp", "mv", "od", "readlink", "rm", "sed", "sha256sum", "sleep", "sort"),
     *("stat", "sync", "tail", "timeout", "tr", "xargs"),
 )
@@ -228,10 +244,13 @@ def question(site: Site, host: HostParameters) -> str:
         paths=" ".join(map(quote, _space(site, host))),
         zookeeper=quote(site.zookeeper.home),
     )
+    if "zookeeper" in host.roles:
+        asked += ENVIRONMENT.format(conf=quote(site.zookeeper.conf_dir))
     if "docker" in host.roles:
-        packages = " ".join(map(quote, dict.fromkeys((site.docker.package, *DOCKER_PACKAGES))))
+        packages = " ".join(map(quote, dict.fromkeys((site.docker.package, *DOCKER_PACKAGES, *DOCKER_POLICIES))))
         asked += _DOCKER_QUESTION.format(packages=packages, root=DOCKER_ROOT)
-    return timed(asked + LISTENERS)
+    address = quote(host.address)
+    return timed(f"{asked}{OWN_NAMES}own_names {address}\n{LISTENERS}")
 
 
 def _ask(site: Site, host: HostParameters, hosts: Hosts) -> Seen:
@@ -428,6 +447,13 @@ def _tools(site: Site, seen: Seen) -> Found:
             f"ZooKeeper is not at {site.zookeeper.home}: this runbook uses the one that Hadoop brought along (1.1)"
         )
         return State.PROBLEM, "no zkServer.sh", meaning, "correct zookeeper.home, or install ZooKeeper there"
+    if "zookeeper" in roles and (elsewhere := [*moved(site, seen.output.stdout)]):
+        causes, evidences, hints = zip(*elsewhere, strict=True)
+        meaning = f"{'; '.join(evidences)}: 1.2 would wait for a ZooKeeper that it does not see start"
+        state = State.PROBLEM if "another pid file" in causes[0] else State.WARNING
+        if state is State.WARNING:
+            meaning = f"{evidences[0]}: 1.2 and 1.3 would not find its logs"
+        return state, "zookeeper-env.sh", meaning, "; ".join(hints)
     if missing:
         return State.PROBLEM, f"no {', '.join(missing)}", f"missing: {', '.join(missing)}", "install what is missing"
     if not have & {"ss", "netstat"}:
@@ -442,6 +468,9 @@ def _tools(site: Site, seen: Seen) -> Found:
 DOCKER_ROOT = "/var/lib/docker"
 DOCKER_PACKAGES = ("docker-ce", "docker", "docker-io", "docker-latest", "docker-common", "moby-engine", "podman-docker")
 """Packages that bring a docker of their own, and that docker-engine cannot be installed beside."""
+DOCKER_POLICIES = ("docker-selinux", "container-selinux")
+"""SELinux policies of other Dockers, which docker-engine-selinux cannot be installed beside, and docker-engine requires
+that (docker-engine-selinux.spec of 1.11.1: Conflicts; containers/container-selinux issue 35)."""
 UNPACKED = 3
 """How many times its archive's size an image may take in Docker's folder; archives may be gzipped."""
 
@@ -449,11 +478,21 @@ UNPACKED = 3
 def _docker(site: Site, seen: Seen) -> Found:
     if "docker" not in seen.host.roles:
         return _ok("not needed")
-    package, have = site.docker.package, values(seen.output.stdout, "docker_package")
+    package, there = site.docker.package, values(seen.output.stdout, "docker_package")
+    have = [one for one in there if one not in DOCKER_POLICIES]
+    policies = [one for one in there if one in DOCKER_POLICIES]
     if have and package not in have:
         meaning = f"{', '.join(have)} is installed, and {package} cannot be installed beside it"
-        remedy = f"set docker.package to {have[0]}, or remove it first: its containers end with it"
+        remedy = f"set docker.package to {have[0]} (6.1 and 7.3 label their folders where it runs with SELinux), "
+        remedy += "or remove it first: its containers end with it"
+        if policies:
+            remedy += f"; remove {', '.join(policies)} with it"
         return State.PROBLEM, have[0], meaning, remedy
+    if policies and package == "docker-engine" and package not in have:
+        meaning = (
+            f"{', '.join(policies)} is installed, and docker-engine requires docker-engine-selinux, which conflicts"
+        )
+        return State.PROBLEM, policies[0], meaning, f"remove it first: yum remove {' '.join(policies)}"
     if not have and "docker" in values(seen.output.stdout, "tool"):
         meaning = f"there is a docker command that no package brought, and {package} would not replace it everywhere"
         return State.PROBLEM, "of no package", meaning, "remove it: command -v docker"
@@ -492,12 +531,31 @@ def _room_for_images(site: Site, seen: Seen) -> dict[str, tuple[float, float]]:
 def _address(site: Site, seen: Seen) -> Found:
     have = [address for address in values(seen.output.stdout, "address") if not address.startswith("127.")]
     wanted = seen.host.address
+    if loopback := loopback_names(seen.output.stdout):
+        return _loopback(seen.host, *loopback[-1])
     if wanted in have or not wanted.replace(".", "").isdecimal():
         return _ok(wanted)
     meaning = (
         f"{wanted} is on none of its interfaces ({', '.join(have)}), and services are told to listen there (2.2.4)"
     )
     return State.PROBLEM, ", ".join(have), meaning, "give the address that the host has itself, not that of a router"
+
+
+def _loopback(host: HostParameters, name: str, address: str, line: int) -> Found:
+    """What it costs that /etc/hosts maps the host's own name to the loopback: worst where services are called by it."""
+    hurt = [
+        "libprocess announces it, so that masters do not reach frameworks and executors that have no LIBPROCESS_IP"
+    ] * bool({"mesos_master", "mesos_slave", "marathon"}.intersection(host.roles))
+    by_name = name == host.address
+    if by_name and "zookeeper" in host.roles:
+        hurt.append("ZooKeeper binds its quorum and election ports to it")
+    if by_name and "marathon" in host.roles:
+        hurt.append("Marathon's hostname leads its own requests to the loopback")
+    meaning = (
+        f"/etc/hosts line {line} maps its own name {name} to {address}: {'; '.join(hurt) or 'services bind to it'}"
+    )
+    remedy = f"take {name} out of that line, and map it to the address at which other hosts reach this one"
+    return State.PROBLEM if by_name else State.WARNING, f"{name} is {address}", meaning, remedy
 
 
 HOLDERS = {

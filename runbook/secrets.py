@@ -299,6 +299,25 @@ class Redactor:
         return data if self.redact(text) == text and not isinstance(data, Secret) else MASK
 
 
+_NAMED = r"[\w.-]*(?:pass(?:w(?:or)?d)?|pwd|secret|credentials?|token|api_?key|private_?key)[\w.-]*"
+_IN_ARGUMENTS = re.compile(
+    rf"""(?P<url>//)[^/@\s'"]+@
+    | (?P<name>--?{_NAMED}(?:=|\s+(?=[^\s-])) | \b{_NAMED}(?:=|:\s?))(?P<quote>['"]?)[^\s'"]+""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def mask_arguments(text: str) -> str:
+    """A command line or a unit of others, with the values masked that are secrets by their names: `--password x`,
+    `X_SECRET=x`, and what stands before the @ of a URL.
+
+    The redactor knows the secrets of the parameters only; a program of the host's has others.
+    """
+    return _IN_ARGUMENTS.sub(
+        lambda found: f"//{MASK}@" if found["url"] else f"{found['name']}{found['quote']}{MASK}", text
+    )
+
+
 _redactor = Redactor()
 register = _redactor.register
 redact = _redactor.redact

@@ -48,8 +48,10 @@ from runbook.values import (
     AttributeName,
     Count,
     Cpus,
+    DropIn,
     Duration,
     Finding,
+    FlagName,
     HostPath,
     Identifier,
     ImageTag,
@@ -60,6 +62,7 @@ from runbook.values import (
     Port,
     PortRanges,
     Reading,
+    SettingName,
     Sha256,
     Slug,
     Switch,
@@ -68,6 +71,7 @@ from runbook.values import (
     ZnodePath,
     refuse,
 )
+from runbook.wording import plural
 
 Role = Literal["zookeeper", "mesos_master", "mesos_slave", "marathon", "docker", "registry", "registry_web"]
 """What a host may be in the cluster."""
@@ -184,6 +188,8 @@ class HostParameters(Parameters):
     ssh: SshParameters = SshParameters()
     myid: Annotated[int, Field(strict=True, ge=1, le=255)] | None = None
     """ZooKeeper's id of this member (2.2.1); null: its position among the zookeeper hosts, from 1."""
+    observer: Switch = False
+    """This ZooKeeper serves clients and does not vote: it is not counted for the majority."""
     slave: HostSlaveParameters = HostSlaveParameters()
 
     def __hash__(self) -> int:
@@ -222,6 +228,15 @@ class ZooKeeperParameters(Parameters):
     """Ticks."""
     sync_limit: Count = 5
     """Ticks."""
+    lock_path: ZnodePath | None = "/runbook"
+    """The znode below which rollouts from different machines keep each other out; null: they do not."""
+    lock_digest: SecretReference | None = None
+    """`user:password` for ZooKeeper's scheme digest, where ACLs let not everybody write below lock_path."""
+    allowed_settings: tuple[SettingName, ...] = ("autopurge.*", "4lw.commands.whitelist", "admin.*")
+    """Names (with * and ?) of settings in zoo.cfg, and of Java properties `zookeeper.NAME`, that are not the runbook's
+    and no drift. The default is what Hadoop's distribution sets, and what opens ways to ask."""
+    check_path: ZnodePath = "/runbook"
+    """The znode below which checks write their temporary znodes."""
 
 
 class MesosMasterParameters(Parameters):
@@ -235,6 +250,10 @@ class MesosMasterParameters(Parameters):
     """(2.2.7)"""
     allow_even: Switch = False
     """Accept an even number of masters, or one. One is hard to leave: a later quorum of 2 needs the log wiped."""
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 def _containerizers(text: str) -> str:
@@ -264,6 +283,10 @@ class MesosSlaveParameters(Parameters):
     mem: Megabytes | None = None
     """Null: what Mesos finds, less 1 GB."""
     attributes: dict[AttributeName, Attribute] = {}
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 class MesosParameters(Parameters):
@@ -303,6 +326,10 @@ class MarathonParameters(Parameters):
     """(4.2)"""
     libprocess_port: Port | None = None
     """The port that masters reach the framework at; null: any free one."""
+    allowed_flags: tuple[FlagName, ...] = ()
+    """Flags, or variables of /etc/default, that the administrators set: no drift, and never changed."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
 class DockerParameters(Parameters):
@@ -311,6 +338,8 @@ class DockerParameters(Parameters):
     package: Package = "docker-engine"
     version: Version | None = None
     """Null: the newest that the yum repository has, as the document installs it."""
+    allowed_drop_ins: tuple[DropIn, ...] = ()
+    """File names of drop-ins of the unit that the administrators wrote, for instance of a proxy: no drift."""
 
 
 MYSQL_DOES_NOT_START = 128
@@ -766,8 +795,15 @@ class Site(Parameters):
             )
 
     def _ensemble(self, role: Role, permission: str) -> Iterator[Finding]:
-        count = len(self.having(role))
-        if count and (count == 1 or count % 2 == 0) and not operator.attrgetter(permission)(self):
+        hosts = self.having(role)
+        count = len([host for host in hosts if not (role == "zookeeper" and host.observer)])
+        if hosts and count < 2 and count < len(hosts):
+            yield Finding(
+                f"{plural(count, 'member')} beside observers: ZooKeeper refuses observers without a quorum to observe",
+                "let at least two zookeeper hosts be no observers",
+                ("hosts",),
+            )
+        elif count and (count == 1 or count % 2 == 0) and not operator.attrgetter(permission)(self):
             spare = (count - 1) // 2
             message = (
                 f"one {role} host is no ensemble: nothing works without it"
@@ -925,7 +961,11 @@ class Site(Parameters):
             )
 
     def _overrides(self, position: int, host: HostParameters) -> Iterator[Finding]:
-        overrides: tuple[tuple[str, Role], ...] = (("myid", "zookeeper"), ("slave", "mesos_slave"))
+        overrides: tuple[tuple[str, Role], ...] = (
+            ("myid", "zookeeper"),
+            ("observer", "zookeeper"),
+            ("slave", "mesos_slave"),
+        )
         for field, role in overrides:
             if field in host.model_fields_set and role not in host.roles:
                 yield Finding(

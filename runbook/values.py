@@ -158,6 +158,11 @@ LastingPath = Annotated[str, AfterValidator(_host_path), AfterValidator(_lasting
 LocalPath = Annotated[Path, AfterValidator(_local_path)]
 """A path on this machine, made absolute; in a parameter file it is relative to that file, and `~` is understood."""
 
+SettingName = Annotated[
+    str, _matching(r"[A-Za-z0-9_.*?-]+", "the name of a setting", "write it as the file has it; * and ? are understood")
+]
+"""A setting's name, or a pattern of names."""
+
 ZnodePath = Annotated[
     str, _matching(r"(/[A-Za-z0-9][A-Za-z0-9._-]*)+", "the path of a znode", "write /NAME, for instance /mesos")
 ]
@@ -186,6 +191,20 @@ Attribute = Annotated[
 AttributeName = Annotated[
     str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "the name of an attribute", "write letters, digits and _ . -")
 ]
+FlagName = Annotated[
+    str,
+    _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a flag or variable", "write it without dashes: rate_limits"),
+]
+"""A flag of a daemon by its name alone, or a variable of /etc/default."""
+DropIn = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9_.@-]*\.conf",
+        "the file name of a drop-in",
+        "write it without its directory, for instance http-proxy.conf",
+    ),
+]
+"""A drop-in of a systemd unit by its file name."""
 Identifier = Annotated[
     str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,31}", "a name for SQL", "write letters, digits and _, at most 32")
 ]

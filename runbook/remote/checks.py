@@ -37,7 +37,8 @@ class Evidence:
     """Whether a claim holds at this moment, why (one or a few lines), and the table that shows it, if there is one.
 
     `remedy` says what to do where it does not hold; `hopeless` says that waiting will not make it hold. `tried` is
-    False where the claim could not be put to the test: a plan says so, and anywhere else it does not hold.
+    False where the claim could not be put to the test: a plan says so, and anywhere else it does not hold. `allowed` is
+    False where only an active check could evaluate the claim, and none was allowed: it is not tried in any mode.
     """
 
     holds: bool
@@ -46,6 +47,12 @@ class Evidence:
     remedy: str | None = None
     hopeless: bool = False
     tried: bool = True
+    allowed: bool = True
+
+    @classmethod
+    def inactive(cls, text: str) -> Evidence:
+        """Evidence for a claim that only an active check evaluates, where `Chapter.may_act` is False."""
+        return cls(False, text, hopeless=True, tried=False, allowed=False)
 
     @classmethod
     def against(cls, error: RunbookError) -> Evidence:
@@ -128,7 +135,8 @@ def check(
     In apply mode for up to `deadline` seconds, every `interval` seconds, and CheckFailed is raised where it still does
     not hold; in verify mode for a tenth of that; in plan mode once. In both the result says whether it holds. A named
     error that `probe` raises counts as evidence against the claim; in a plan, where it says that nobody is there to be
-    asked, as a claim that was not tried. Hopeless evidence ends the waiting.
+    asked, as a claim that was not tried. Hopeless evidence ends the waiting. `Evidence.inactive` is not tried in plan
+    and verify mode.
     """
     started = time.monotonic()
     patience = {Mode.APPLY: deadline, Mode.VERIFY: deadline / 10, Mode.PLAN: 0.0}[mode]
@@ -156,7 +164,7 @@ def check(
         last,
         text=redact(last.text),
         remedy=redact(last.remedy) if last.remedy else None,
-        tried=last.holds or last.tried or mode is not Mode.PLAN,
+        tried=last.holds or last.tried or (last.allowed and mode is not Mode.PLAN),
     )
     result = CheckResult(name, evidence, time.monotonic() - started)
     emit(

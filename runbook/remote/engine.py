@@ -92,7 +92,8 @@ class HostRun:
     @property
     def changes(self) -> list[tuple[Step, Change]]:
         """The changes that the next wave would make."""
-        return [(self._at[index].step, change) for index in self._wave if (change := self._at[index].change)]
+        planned = ((self._at[index].step, self._at[index].change) for index in self._wave)
+        return [(step, change) for step, change in planned if change is not None and not change.kept]
 
     @property
     def finished(self) -> bool:
@@ -166,7 +167,7 @@ class HostRun:
         pieces = []
         for index in self._left():
             one = self._at[index]
-            if one.change is not None and index in self._wave:
+            if one.change is not None and not one.change.kept and index in self._wave:
                 one.attempted = one.change
                 pieces += [Piece(f"place-{index}", text, must_succeed=True) for text in placings.get(index, ())]
                 pieces.append(Piece(f"change-{index}", one.step.script(one.change), must_succeed=True))
@@ -248,7 +249,7 @@ class HostRun:
                     self._end(Status.FAILED, error, at=index)
                     break
                 one.change, trouble = None, error  # the state that it complains of may be gone by then
-            for path in one.step.touches if one.change else ():
+            for path in one.step.touches if one.change and not one.change.kept else ():
                 pending.setdefault(path, one.step)
             if self.mode is Mode.APPLY:
                 self._wave.append(index)
@@ -264,7 +265,8 @@ class HostRun:
         if upset is not None and (trouble or self.mode is Mode.PLAN):
             at_present = trouble.message if trouble else summary or "nothing to do"
             summary = f"unknown until '{upset.label}' is applied (as things are: {at_present})"
-        self._finish(one, Status.WOULD_CHANGE if summary else Status.OK, summary, diff)
+        kept = one.change is not None and one.change.kept and self.mode is Mode.PLAN
+        self._finish(one, Status.SKIPPED if kept else Status.WOULD_CHANGE if summary else Status.OK, summary, diff)
 
     def _judge(self, transcript: Transcript) -> None:
         """The results of the wave's steps as far as the transcript goes, and the states of what comes after it."""
@@ -294,16 +296,19 @@ class HostRun:
         except StepFailed as error:
             self._end(Status.FAILED, error, at=index)
             return
-        if left is not None:
+        if left is not None and not left.kept:
             message = f"the change was made, and the host still does not show the desired state:\n{left.diff}"
             self._end(Status.FAILED, StepFailed(message), at=index)
         else:
+            one.change = left
             self._accept(one)
 
     def _accept(self, one: _Progress) -> None:
-        """The result of a step whose state is the desired one."""
+        """The result of a step whose state is the desired one, or one that is left to the administrator."""
         if one.attempted is not None:
             self._finish(one, Status.CHANGED, one.attempted.summary, one.attempted.diff)
+        elif one.change is not None and one.change.kept:
+            self._finish(one, Status.SKIPPED, one.change.summary, one.change.diff)
         else:
             self._finish(one, Status.OK)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,16 @@ class JsonMembers(EditedFile):
     `members` is a merge patch (RFC 7396): an object is merged into the present one, any other value takes the place of
     the present one, and None removes the member. `included` and `excluded` say which elements the list under a name
     holds among others, and which it does not; a list that is emptied stays, as an empty one. Mode and owner of the
-    file stay; an absent one is created with 0644, root, and its folder with it.
+    file stay; an absent one is created with 0644, root, and its folder with it. A file that begins with a byte order
+    mark keeps it where its reader accepts one (`bom`), and is refused otherwise: Docker reads such a file from version
+    23 on (moby, daemon/config: 'remove UTF-8 BOM').
     """
 
     path: str
     members: Mapping[str, JsonValue] = field(default_factory=dict)
     included: Mapping[str, Sequence[JsonValue]] = field(default_factory=dict)
     excluded: Mapping[str, Sequence[JsonValue]] = field(default_factory=dict)
+    bom: bool = False
 
     def __post_init__(self) -> None:
         _check_path(self.path)
@@ -55,7 +59,13 @@ class JsonMembers(EditedFile):
         return script
 
     def _edited(self, before: bytes) -> bytes:
-        document = Document.parse(before, self.path)
+        mark = _BOM if before.startswith(_BOM) else b""
+        if mark and not self.bom:
+            raise StepFailed(
+                f"{self.path} begins with a byte order mark (UTF-8 BOM), which Docker accepts only from version 23 on",
+                f"remove the mark: sed -i '1s/^\\xEF\\xBB\\xBF//' {quote(self.path)}",
+            )
+        document = Document.parse(before.removeprefix(mark), self.path)
         found = dict(document.values)
         for name, patch in self.members.items():
             if patch is None:
@@ -73,7 +83,7 @@ class JsonMembers(EditedFile):
             kept += [element for element in wanted if element not in kept]
             if kept or name in document.values:
                 document.put(name, kept)
-        return before if _same(document.values, found) else document.text.encode()
+        return before if _same(document.values, found) else mark + document.text.encode()
 
 
 def _merged(present: JsonValue, patch: JsonValue) -> JsonValue:

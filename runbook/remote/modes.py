@@ -25,7 +25,8 @@ class Status(StrEnum):
 
 
 class Verdict(StrEnum):
-    """How a check ended; `not tried` only in a plan, of a claim about what is not there to be asked."""
+    """How a check ended; `not tried` in a plan, of a claim about what is not there to be asked, and in `verify`, of one
+    that only an active check could evaluate."""
 
     HOLDS = "holds"
     FAILS = "does not hold"

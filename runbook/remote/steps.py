@@ -49,7 +49,8 @@ class Change:
 
     `summary` and `diff` are for people; `observed` is what must still be true when the script runs (compare and
     swap); `content` is the file content to write; `gate` names the approval that this change needs, if any, and
-    `consequence` what it does beyond the step itself.
+    `consequence` what it does beyond the step itself. With `kept` the difference is drift that the runbook reports and
+    never removes, because an administrator made it: `apply` shows it and goes on, and no script is run.
     """
 
     summary: str
@@ -60,6 +61,7 @@ class Change:
     uploads: tuple[Upload, ...] = ()
     gate: str | None = None
     consequence: str = ""
+    kept: bool = False
 
 
 class Step(ABC):
@@ -793,9 +795,12 @@ class Service(Step):
             differences["state"] = (f"{active} ({present['SubState']})", "active" if self.running else "inactive")
         elif running:
             reasons = self._stale(present, state, pending)
-            if reasons:
+            differs = self._runs_differently(present, state)
+            if reasons or differs:
                 actions.append("restart")
-                differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                if reasons:
+                    differences["configuration"] = (f"older than {', '.join(reasons)}", "current")
+                differences |= differs
         if not actions:
             return None
         hurts = running and bool({"restart", "stop"} & set(actions))
@@ -806,6 +811,13 @@ class Service(Step):
             gate=self.gate if hurts else None,
             consequence=self.consequence if hurts else "",
         )
+
+    def _runs_differently(self, present: Facts, state: str) -> dict[str, tuple[str, str]]:
+        """How the process runs, and how it would run after a restart, by what differs between them.
+
+        Nothing here; for subclasses whose probe compares the process with its configuration.
+        """
+        return {}
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         if "ticks" in present:
@@ -863,13 +875,15 @@ old=$(pid_of)
 gone() {{ [ -z "$old" ] || ! ours "$old"; }}
 await gone || {{ echo {name} did not stop within {timeout} s: process "$old" still runs >&2; exit 1; }}
 """
+# Of a command line only the program is shown: passwords stand in the arguments of some.
 _START = """\
-{start} || exit 1
+( cd {folder} 2>/dev/null || cd /; exec env LC_ALL={locale} {start} ) || exit 1
 failed() {{
   echo {name} "$1" >&2
   pid=$(cat {pid_file} 2>/dev/null)
   if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
-    echo {pid_file} names process "$pid", which is another program: "$(tr '\\0' ' ' < "/proc/$pid/cmdline")" >&2
+    other=$(tr '\\0' '\\n' < "/proc/$pid/cmdline" | head -n 1)
+    echo {pid_file} names process "$pid", which is another program: "$other" >&2
   fi
   exit 1
 }}
@@ -883,7 +897,8 @@ class CommandService(Step):
     """A service with start and stop commands of its own instead of a unit, as ZooKeeper's zkServer.sh (document 1.2).
 
     It runs when the process that `pid_file` names is alive and has `process` in its command line: a stale pid file
-    whose number was given to another program does not count. Commands are lists of words.
+    whose number was given to another program does not count. Commands are lists of words. What `start` starts runs in
+    `folder` (in / where that is not there) and with `locale`, and not with those of the script that starts it.
     """
 
     name: str
@@ -895,10 +910,15 @@ class CommandService(Step):
     running: bool = True
     timeout: int = 30
     """Seconds that the process may take to appear after `start`, and to go after `stop`."""
+    folder: str = "/"
+    locale: str = "en_US.UTF-8"
+    """That of Mesos' and Marathon's units; where a host does not have it, programs run in C."""
 
     def __post_init__(self) -> None:
         for path in (self.pid_file, *self.restart_if_newer):
             _check_path(path)
+        if self.folder != "/":
+            _check_path(self.folder)
 
     @property
     def label(self) -> str:
@@ -936,6 +956,8 @@ class CommandService(Step):
             "name": quote(self.name),
             "pid_file": quote(self.pid_file),
             "timeout": self.timeout,
+            "folder": quote(self.folder),
+            "locale": quote(self.locale),
             "start": " ".join(map(quote, self.start)),
             "stop": " ".join(map(quote, self.stop)),
         }

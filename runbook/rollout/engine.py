@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import copy
 import logging
+import os
 import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,11 +30,17 @@ from papermill.log import logger
 from runbook import sockets
 from runbook.errors import ParameterError, RecordError
 from runbook.names import unknown
-from runbook.rollout import files
+from runbook.output import OUTPUT
+from runbook.rollout import files, record
 from runbook.secrets import redact, redact_data
 
 logger.addHandler(logging.NullHandler())  # what it says is in the notebook; `papermill` itself sets up its own
 
+KEEP_OUTPUT = "import runbook"  # see runbook/output.py
+OUTPUT_TIMEOUT = 120
+"""Seconds that the output of a cell may take to arrive after the cell ended."""
+LARGEST_OUTPUT = 64 * 2**20
+"""Characters of output that a cell may leave in its notebook; what is beyond is counted, not kept."""
 NOT_RUN = "not run"  # what becomes of a cell that papermill left `pending`
 
 
@@ -100,16 +107,22 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         super().__init__(manager, **options)
         self._folder = folder
         self._stderr = folder / "stderr"
+        self._record: Path | None = None
+        self._kept = self._cut = self._messages = 0  # characters kept and cut of the running cell, and messages cut
 
     def execute(self, **options: Any) -> NotebookNode:
         """Start the kernel, run the cells, and end the kernel; `options` are those of jupyter_client's start_kernel."""
+        folder = (options.get("env") or os.environ).get(record.VARIABLE)
+        self._record = Path(folder) if folder else None
         with self._stderr.open("wb") as stderr:
             super().execute(stderr=stderr, **options)
         return cast(NotebookNode, self.nb)
 
     def create_kernel_manager(self) -> Any:
-        """A manager whose kernel is talked to over Unix sockets."""
+        """A manager whose kernel is talked to over Unix sockets, and keeps all of its output if it runs Python."""
         manager = super().create_kernel_manager()
+        if manager.kernel_spec.language == "python":
+            self.extra_arguments += [f"--IPKernelApp.exec_lines={KEEP_OUTPUT}"]
         manager.transport = "ipc"
         manager.connection_file = str(self._folder / "kernel.json")  # and so the sockets beside it: a short path
         return manager
@@ -125,8 +138,10 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 told = f"sys.exit({error.evalue})" if exits else f"{error.ename}: {error.evalue}"
                 self.nb_man.stopped(cell, index, told)
                 break
-            except CellTimeoutError:
-                self.nb_man.stopped(cell, index, f"cell timeout: it did not end within {self.timeout} s")
+            except CellTimeoutError as error:
+                lost = "IOPub" in str(error)  # the cell itself ended
+                what = f"the end of its output did not arrive within {self.iopub_timeout} s" if lost else ""
+                self.nb_man.stopped(cell, index, what or f"cell timeout: it did not end within {self.timeout} s")
                 raise
             except DeadKernelError:
                 self.nb_man.stopped(cell, index, self._end_of_kernel())
@@ -135,7 +150,32 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
                 self.nb_man.stopped(cell, index, str(error) or type(error).__name__)
                 raise
             finally:
+                self._tell_cut(cell)
                 self.nb_man.cell_complete(cell, index)
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Take one message of the kernel into the cell; output beyond `LARGEST_OUTPUT` is counted, not kept."""
+        if msg["msg_type"] in OUTPUT:
+            content = msg["content"]
+            size = len(content.get("text", "")) + sum(len(str(value)) for value in content.get("data", {}).values())
+            if self._kept + size > LARGEST_OUTPUT:
+                self._cut, self._messages = self._cut + size, self._messages + 1
+                return None
+            self._kept += size
+        return cast(NotebookNode | None, super().process_message(msg, cell, cell_index))
+
+    def _tell_cut(self, cell: NotebookNode) -> None:
+        """Write into the cell, and into the journal of a rollout, how much of its output was cut."""
+        cut, messages = self._cut, self._messages
+        self._kept = self._cut = self._messages = 0
+        if not messages:
+            return
+        text = f"runbook: {messages} messages ({cut} characters) of output were cut here: a cell may leave "
+        text += f"{LARGEST_OUTPUT} in its notebook\n"
+        cell.outputs.append(nbformat.v4.new_output("stream", name="stderr", text=text))
+        if self._record is not None:
+            with record.journal_of(self._record) as journal:
+                journal.append({"event": "output_cut", "messages": messages, "bytes": cut})
 
     def _end_of_kernel(self) -> str:
         status = self.km.provisioner.process.returncode
@@ -200,6 +240,8 @@ class RunbookEngine(Engine):  # type: ignore[misc]
                 kernel_name=kernel_name,
                 timeout=execution_timeout,
                 startup_timeout=start_timeout,
+                iopub_timeout=OUTPUT_TIMEOUT,
+                raise_on_iopub_timeout=True,  # else what is missing in the notebook is missing silently
                 coalesce_streams=True,  # a secret that was printed in pieces is found only in one
                 log=logger,
                 log_output=log_output,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from runbook import outcomes
@@ -150,6 +151,17 @@ class History:
             for reason in chapter.reasons(self.hosts)
         ]
 
+    def examine(self) -> None:
+        """Derive all that readers ask for, so that what is wrong with the entries shows here and not in a reader.
+
+        Raises LookupError, TypeError, ValueError or AttributeError.
+        """
+        Mode(self.opened["mode"])
+        for told in (self.outcome, self.hosts, self.counts, self.differences, self.failures):
+            str(told)
+        for moment in (self.started, self.finished):
+            datetime.fromisoformat(moment)
+
     def _take(self, entry: Entry) -> None:
         self.started = self.started or entry["time"]
         self.finished = entry["time"]
@@ -162,6 +174,8 @@ class History:
                 self.stopped = entry["reason"]
             case "note":
                 self.notes.append(entry["text"])
+            case "output_cut":
+                self.notes.append(f"{entry['messages']} messages ({entry['bytes']} bytes) of a cell's output were cut")
             case "torn_line":
                 self.notes.append(f"line {entry['line']} of the journal was torn, as a power loss does")
             case "versions":

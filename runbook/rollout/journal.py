@@ -17,17 +17,20 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from runbook.errors import RecordError
+from runbook.rollout import files
 
 GENESIS = "0" * 64
 NAME = "journal.jsonl"
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What it leads to when content of the wrong form is taken for a record's."""
 
 Entry = dict[str, Any]
 
@@ -66,13 +69,17 @@ class Journal:
         self._lines = 0
         self._last = GENESIS
 
-    def append(self, event: Mapping[str, Any]) -> Entry:
-        """Write one event; when this returns, it is on the disk. Gives the entry as written."""
+    def append(self, event: Mapping[str, Any], prepare: Callable[[bytes], None] | None = None) -> Entry:
+        """Write one event; when this returns, it is on the disk. Gives the entry as written.
+
+        `prepare` is called with the whole journal as it will be, while nobody else can write it, before the entry is
+        written; what it raises leaves the journal as it is.
+        """
         with self._exclusive():
             fragment = self._catch_up()
             if fragment:
                 self._end_fragment(fragment)
-            return self._write(event)
+            return self._write(event, prepare=prepare)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -114,21 +121,41 @@ class Journal:
         return fragment
 
     def _end_fragment(self, fragment: bytes) -> None:
-        before = self._last
-        os.write(self._file, b"\n")
+        counted = self._end, self._lines, self._last
         self._count(fragment)
-        if _parse(fragment) is None:  # else the whole line was there, and only its end was lost
-            self._write({"event": "torn_line", "line": self._lines, "bytes": len(fragment), "before": before})
+        try:
+            if _parse(fragment) is None:
+                torn = {"event": "torn_line", "line": self._lines, "bytes": len(fragment), "before": counted[2]}
+                self._write(torn, first=b"\n")
+            else:  # the whole line was there, and only its end was lost
+                self._put(b"\n")
+        except BaseException:
+            self._end, self._lines, self._last = counted
+            raise
 
-    def _write(self, event: Mapping[str, Any]) -> Entry:
+    def _write(
+        self, event: Mapping[str, Any], first: bytes = b"", prepare: Callable[[bytes], None] | None = None
+    ) -> Entry:
         entry: Entry = {"seq": self._lines + 1, "time": utc_now(), "prev": self._last, **event}
         line = json.dumps(entry, ensure_ascii=False, default=str).encode()
-        data = memoryview(line + b"\n")
-        while data:  # a write may stop short, on a full disk for one
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
+        if prepare is not None:
+            prepare(_read(self._file, 0, self._end) + line + b"\n")
+        self._put(first + line + b"\n")
         self._count(line)
         return entry
+
+    def _put(self, content: bytes) -> None:
+        """Write to the end of the file, and to the disk, all of this or nothing."""
+        size = os.fstat(self._file).st_size
+        data = memoryview(content)
+        try:
+            while data:  # a write may stop short, on a full disk for one
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+        except OSError:
+            with suppress(OSError):  # what cannot be taken back is a torn line, which the next append ends
+                os.ftruncate(self._file, size)
+            raise
 
     def _count(self, line: bytes) -> None:
         self._end += len(line) + 1
@@ -151,38 +178,49 @@ class Tail:
 
     def read(self) -> list[Entry]:
         """Entries not given yet, in order; a line that is still being written is left for the next call."""
-        if not self.path.exists():
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._end)
+                text = file.read()
+        except FileNotFoundError:
             return []
-        with self.path.open("rb") as file:
-            file.seek(self._end)
-            text = file.read()
         *lines, unfinished = text.split(b"\n")
         self._end += len(text) - len(unfinished)
         return [entry for line in lines if (entry := _parse(line)) is not None]
 
 
 def read(path: Path) -> list[Entry]:
-    """All entries of a journal, in order, without judging them (`verify` does); fragments are left out."""
-    return Tail(path).read()
+    """All entries of a journal, in order, without judging them (`verify` does); fragments are left out.
+
+    Raises FileNotFoundError, or RecordError where the file cannot be read (`files.read`).
+    """
+    return entries(files.read(path))
 
 
-def verify(path: Path, last: str | None = None) -> list[Fault]:
+def entries(text: bytes) -> list[Entry]:
+    """All entries of a journal's text; fragments are left out."""
+    return [entry for line in text.split(b"\n")[:-1] if (entry := _parse(line)) is not None]
+
+
+def verify(path: Path, last: object = None, text: bytes | None = None) -> list[Fault]:
     """What is wrong with a journal, in the order of its lines; nothing when it is as it was written.
 
     Each line is vouched for by the hash of it that the next one carries, so a line is told as altered when the one
     that vouches for it is sound itself. Nothing follows the last line: `last` is its hash where a closed record kept
-    it, and without it a change of the last line, or its removal, cannot be told.
+    it, and without it a change of the last line, or its removal, cannot be told. `text` is the file's content, if it
+    was read already. Raises what `read` raises.
     """
-    *lines, fragment = path.read_bytes().split(b"\n")
-    entries = [_parse(line) for line in lines]
+    text = files.read(path) if text is None else text
+    *lines, _ = text.split(b"\n")
+    parsed = [_parse(line) for line in lines]
     torn = {
         number - 1: entry
-        for number, entry in enumerate(entries, 1)
+        for number, entry in enumerate(parsed, 1)
         if entry and entry["event"] == "torn_line" and entry.get("line") == number - 1
     }
     told: dict[int, str] = {}
-    for number, (line, entry) in enumerate(zip(lines, entries, strict=True), 1):
-        follower = entries[number] if number < len(lines) else None
+    for number, (line, entry) in enumerate(zip(lines, parsed, strict=True), 1):
+        follower = parsed[number] if number < len(lines) else None
         if entry is None:
             if number not in torn:
                 told[number] = "altered: not an entry, and no torn_line entry owns up to it"
@@ -199,11 +237,16 @@ def verify(path: Path, last: str | None = None) -> list[Fault]:
     # a line that is altered vouches for nothing: what it says of another one does not count
     vouching = {number: number + 2 if number + 1 in torn else number + 1 for number in told}
     faults = [Fault(path, number, what) for number, what in told.items() if vouching[number] not in told]
-    if not faults and entries and entries[0] and (entries[0].get("prev"), entries[0]["seq"]) != (GENESIS, 1):
+    if not faults and parsed and parsed[0] and (parsed[0].get("prev"), parsed[0]["seq"]) != (GENESIS, 1):
         faults.append(Fault(path, 1, "the lines before it were removed"))
-    if fragment:
-        faults.append(Fault(path, len(lines) + 1, f"torn: {len(fragment)} bytes without an end, as a power loss does"))
-    return faults
+    return [*faults, *torn_end(path, text)]
+
+
+def torn_end(path: Path, text: bytes) -> list[Fault]:
+    """What follows the last whole line of a journal, as a fault; the next append makes an honest line of it."""
+    fragment = text[text.rfind(b"\n") + 1 :]
+    message = f"torn: {len(fragment)} bytes without an end, as a power loss does"
+    return [Fault(path, text.count(b"\n") + 1, message)] if fragment else []
 
 
 def _moved(number: int, seq: int, following: int) -> str:
@@ -224,7 +267,7 @@ def digest(data: bytes) -> str:
 def _parse(line: bytes) -> Entry | None:
     try:
         entry = json.loads(line)
-    except ValueError:  # cut short, or not UTF-8
+    except (ValueError, RecursionError):  # cut short, not UTF-8, or nested deeper than any entry
         return None
     is_entry = isinstance(entry, dict) and isinstance(entry.get("seq"), int) and isinstance(entry.get("event"), str)
     return entry if is_entry else None

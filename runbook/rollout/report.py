@@ -19,13 +19,13 @@ import nbformat
 from markupsafe import Markup
 from nbformat import NotebookNode
 
+from runbook.errors import RecordError
 from runbook.outcomes import in_order
 from runbook.remote.modes import Status
-from runbook.rollout import journal
+from runbook.rollout import files, journal
 from runbook.rollout.history import ChapterHistory, History, SectionHistory
-from runbook.rollout.journal import Entry
+from runbook.rollout.journal import UNREADABLE, Entry
 
-NAME = "report.html"
 TEMPLATE = "report.html.j2"
 OURS = ("runbook-result", "runbook-check", "runbook-summary")  # outputs that the page draws itself, from the journal
 MARKS = {
@@ -38,8 +38,9 @@ MARKS = {
 }
 
 
-def render(folder: Path) -> str:
-    """The page of the record in `folder`, from its journal and its executed notebooks."""
+def render(folder: Path, history: History | None = None) -> str:
+    """The page of the record in `folder`, from its executed notebooks and its journal, or what is known to be in it."""
+    history = history or History.of(journal.read(folder / journal.NAME))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("runbook", "rollout"),
         autoescape=True,
@@ -48,7 +49,6 @@ def render(folder: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"moment": moment, "duration": duration, "slug": slug, "diff_lines": diff_lines}
-    history = History.of(journal.read(folder / journal.NAME))
     return environment.get_template(TEMPLATE).render(
         history=history,
         opened=history.opened,
@@ -104,12 +104,14 @@ class ChapterView:
     sections: tuple[SectionView, ...]
     notebook: str | None
     shown: tuple[Shown, ...]
+    problem: str = ""  # why the notebook could not be read
 
 
 def _chapter(folder: Path, chapter: ChapterHistory, hosts: Sequence[str]) -> ChapterView:
     path = next(iter(sorted(folder.glob(f"{chapter.number.zfill(2)}_*.ipynb"))), None)
     shown: dict[int | None, list[Shown]] = {}  # by the position of the section; None: outside any
-    for cell in _cells(path) if path else ():
+    cells, problem = _cells(path) if path else ([], "")
+    for cell in cells:
         owner = next((index for index, section in enumerate(chapter.sections) if cell.ran(section)), None)
         shown.setdefault(owner, []).extend(cell.shown)
     return ChapterView(
@@ -117,6 +119,7 @@ def _chapter(folder: Path, chapter: ChapterHistory, hosts: Sequence[str]) -> Cha
         tuple(_section(section, shown.get(index, ()), hosts) for index, section in enumerate(chapter.sections)),
         path.name if path else None,
         tuple(shown.get(None, ())),
+        problem,
     )
 
 
@@ -158,8 +161,18 @@ class _Cell:
         return bool(section.started) and self.started <= _time(section.started) <= self.ended
 
 
-def _cells(path: Path) -> Iterator[_Cell]:
-    for cell in nbformat.read(path, as_version=4).cells:
+def _cells(path: Path) -> tuple[list[_Cell], str]:
+    """The cells that were run; a notebook that cannot be read has none, and the reason is given beside them."""
+    try:
+        return list(_run_cells(nbformat.reads(files.read(path).decode(), as_version=4))), ""
+    except RecordError as error:
+        return [], error.message
+    except (*UNREADABLE, nbformat.ValidationError) as error:  # the page must not fail for one notebook
+        return [], f"{path.name} cannot be read: {type(error).__name__}"
+
+
+def _run_cells(notebook: NotebookNode) -> Iterator[_Cell]:
+    for cell in notebook.cells:
         run = cell.metadata.get("papermill", {})
         if cell.cell_type == "code" and run.get("start_time") and run.get("end_time"):
             started = _time(run["start_time"])

@@ -1,4 +1,7 @@
-"""A rollout: chapter after chapter, each notebook in a kernel of its own, up to the first that fails.
+"""A rollout: chapter after chapter, each notebook in a kernel of its own.
+
+In mode `apply` it ends at the first chapter that fails, because the next ones stand on it. `plan` and `verify` go
+through all of them: what is wrong in one chapter hides nothing of another.
 
 What became of a chapter is read from the journal, to which its kernel tells everything. Where the kernel could not tell
 the end (it was killed, ran out of time, left by `sys.exit`), the rollout does, with the reason.
@@ -26,7 +29,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from rich.console import Console
 
-from runbook.errors import LockHeld, ParameterError, Problem, RecordError, SecretError
+from runbook.errors import LockHeld, LockUnavailable, ParameterError, Problem, RecordError, SecretError
 from runbook.outcomes import Outcome
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
@@ -40,7 +43,7 @@ CELL_TIMEOUT = 3600
 """Seconds that one cell may take: every call on hosts has its own deadline, so this only ends what hangs."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KERNEL = "python3"
-STATUSES = {Outcome.FAILED: 1, Outcome.DIED: 1, Outcome.DRIFT: 3}  # the others: 0
+STATUSES = {Outcome.FAILED: 1, Outcome.DRIFT: 3, Outcome.DIED: 4}  # the others: 0
 
 
 class Interrupted(KeyboardInterrupt):
@@ -123,6 +126,7 @@ def rollout(
     chapters: str | None = None,
     mode: Mode = Mode.PLAN,
     yes: bool = False,
+    active_checks: bool = False,
     outputs: Path = Path("outputs"),
     notebooks: Path = Path("notebooks"),
     cell_timeout: int = CELL_TIMEOUT,
@@ -130,16 +134,18 @@ def rollout(
 ) -> Finished:
     """Run the chosen chapters on a site and leave a closed record; progress is shown on `console`.
 
+    With `active_checks`, notebooks that have this parameter may write something temporary to verify what they claim.
     Without `chapters` those are left out, with a note, that are about a role that no host has. To be called in the main
     thread. Raises, before anything was done, ParameterError (parameter file, chapters, one of them about a role that no
-    host has, a notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here:
-    the history says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the
-    signal's number.
+    host has, a notebook without the parameters), LockHeld and LockUnavailable (in apply mode). A chapter that fails is
+    no error here: the history says so, and the status is that of the worst chapter. SIGINT, SIGTERM and SIGHUP stop the
+    kernel and close the record; the status is then 128 and the signal's number.
     """
     site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
     parameters = {"site_file": str(site_file), "mode": mode.value, "yes": yes}
-    prepared = [(notebook, _prepared(notebook, parameters)) for notebook in wanted]
+    optional = {"active_checks": active_checks}
+    prepared = [(notebook, _prepared(notebook, parameters, optional)) for notebook in wanted]
     idle = {notebook: problems for notebook, nb in prepared if (problems := site.lacking(notebook.number, _needs(nb)))}
     if idle and (chapters is not None or len(idle) == len(prepared)):
         raise ParameterError(itertools.chain.from_iterable(idle.values()))
@@ -147,26 +153,32 @@ def rollout(
     _know_secrets(site)
     name = record.new_name(site.name)
     with contextlib.ExitStack() as stack:
+        terminal = console or Console(stderr=True)
+        notes: list[str] = []
+
+        def say(text: str) -> None:
+            terminal.print(text, markup=False, highlight=False, soft_wrap=True)
+            notes.append(text)
+
         site_lock = None
         if mode is Mode.APPLY:
-            holder = lock.Holder(record.operator(), name, os.getpid(), journal.utc_now())
-            site_lock = stack.enter_context(lock.SiteLock(site, holder))
+            site_lock = stack.enter_context(lock.SiteLock(site, lock.Holder.here(name), say))
         folder = record.begin(outputs, site, mode, name)
-        running = _Rollout(folder, cell_timeout, site_lock)
-        if mode is not Mode.APPLY and (other := lock.holder_in(lock.lock_file(site.name))):
+        running = _Rollout(folder, mode, cell_timeout, site_lock, notes)
+        if mode is not Mode.APPLY and (other := lock.holder_of(site)):
             running.tell(event="note", text=f"{other} is applying: what is seen here may have changed already")
         for notebook, problems in idle.items():
             running.tell(event="note", text=f"{notebook.number} {notebook.name} is left out: {problems[0].message}")
         stack.enter_context(_signals())
         status = 0
-        with progress.shown(folder / journal.NAME, console or Console(stderr=True)) as listener:
+        with progress.shown(folder / journal.NAME, terminal) as listener:
             try:
                 running.run(prepared, listener.address)
             except Interrupted as interrupted:
                 running.tell(event="stopped", reason=str(interrupted))
                 status = 128 + interrupted.signal
-            except LockHeld as held:
-                running.tell(event="stopped", reason=held.message)
+            except (LockHeld, LockUnavailable) as refused:
+                running.tell(event="stopped", reason=refused.message)
             except Exception as error:  # none that is expected: the record tells it, and so does the traceback
                 running.tell(event="stopped", reason=f"{type(error).__name__}: {error}")
                 raise
@@ -181,10 +193,14 @@ def rollout(
 class _Rollout:
     """One rollout under way."""
 
-    def __init__(self, folder: Path, cell_timeout: int, site_lock: lock.SiteLock | None) -> None:
+    def __init__(
+        self, folder: Path, mode: Mode, cell_timeout: int, site_lock: lock.SiteLock | None, notes: list[str]
+    ) -> None:
         self._folder = folder
+        self._mode = mode
         self._cell_timeout = cell_timeout
         self._lock = site_lock
+        self._notes = notes  # what the lock told and the journal does not have yet
         self._journal = record.journal_of(folder)
         self._tail = Tail(self._journal.path)
 
@@ -197,11 +213,21 @@ class _Rollout:
     def run(self, prepared: Sequence[tuple[Notebook, NotebookNode]], display: str) -> None:
         with contextlib.closing(progress.Channel(display)) as channel:
             for position, (notebook, nb) in enumerate(prepared):
-                if self._lock is not None and position:
-                    self._lock.renew()
+                if self._lock is not None:
+                    self._renew(self._lock, position)
                 channel.send({"event": "progress", "host": notebook.number, "step": f"starting {notebook.name}"})
-                if self._chapter(notebook, nb, {progress.VARIABLE: display}) in (Outcome.FAILED, Outcome.DIED):
+                outcome = self._chapter(notebook, nb, {progress.VARIABLE: display})
+                if self._mode is Mode.APPLY and outcome in (Outcome.FAILED, Outcome.DIED):
                     break
+
+    def _renew(self, site_lock: lock.SiteLock, position: int) -> None:
+        """See to it before each chapter but the first, for which it was just taken, that the lock is held."""
+        try:
+            if position:
+                site_lock.renew()
+        finally:
+            while self._notes:
+                self.tell(event="note", text=self._notes.pop(0))
 
     def _chapter(self, notebook: Notebook, nb: NotebookNode, environment: dict[str, str]) -> Outcome:
         self._tail.read()  # what is new from here on is of this chapter
@@ -214,7 +240,12 @@ class _Rollout:
                 str(output),
                 progress_bar=False,
                 execution_timeout=self._cell_timeout,
-                env={**os.environ, **environment, record.VARIABLE: str(self._folder.absolute())},
+                env={
+                    **os.environ,
+                    **environment,
+                    **(self._lock.environment() if self._lock is not None else {}),
+                    record.VARIABLE: str(self._folder.absolute()),
+                },
             )
         except (CellTimeoutError, RuntimeError, NoSuchKernel) as error:
             reason = str(error)  # only where no cell could be run: else the notebook's metadata say it better
@@ -233,6 +264,8 @@ class _Rollout:
         chapter = history.chapters[-1] if history.chapters else ChapterHistory(notebook.number, notebook.name)
         if not chapter.finished:
             chapter.judge()
+            if self._mode is not Mode.APPLY:  # no section that failed ended the notebook: something else did
+                chapter.outcome = Outcome.DIED
             if chapter.outcome is Outcome.DIED:
                 chapter.reason = stopped or "the notebook ended without the cell that finishes the chapter"
             self.tell(
@@ -247,12 +280,15 @@ class _Rollout:
         return chapter
 
 
-def _prepared(notebook: Notebook, parameters: dict[str, Any]) -> NotebookNode:
-    """A notebook with its parameters put in; ParameterError where it does not have them."""
+def _prepared(notebook: Notebook, parameters: dict[str, Any], optional: dict[str, Any]) -> NotebookNode:
+    """A notebook with its parameters put in, `optional` ones only where it has them; ParameterError where it lacks one
+    of the others."""
     nb: NotebookNode = load_notebook_node(str(notebook.path))
     nb.metadata.papermill["input_path"] = str(notebook.path)
     engine.refuse_unknown(nb, parameters)
-    parameterized: NotebookNode = parameterize_notebook(nb, parameters, kernel_name=KERNEL, language="python")
+    present = engine.parameters_of(nb)
+    given = parameters | {name: value for name, value in optional.items() if name in present}
+    parameterized: NotebookNode = parameterize_notebook(nb, given, kernel_name=KERNEL, language="python")
     return parameterized
 
 

@@ -10,7 +10,9 @@ from IPython.display import display
 
 from runbook import preflight
 from runbook.chapter import Chapter
+from runbook.errors import DriftFound
 from runbook.remote.checks import Evidence, check
+from runbook.remote.modes import Mode
 from runbook.remote.shell import facts, quote
 from runbook.services.probes import values
 from runbook.site import Site
@@ -99,6 +101,10 @@ class Overview(Chapter):
             table = result.frame.reset_index()
             evidence = Evidence(result.fit, text or "no host has a problem", table, "do what the table says")
             check("every host is fit", lambda: evidence, mode=self.mode, deadline=0)
+            names = [item for item in result.having(preflight.State.WARNING) if item.check == "address"]
+            if names and self.mode is Mode.VERIFY:
+                text = "\n".join(f"{item.host}: {item.meaning}" for item in names)
+                raise DriftFound(text, names[0].remedy, result=result)
             return result
 
     def addresses(self) -> Table:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from runbook.remote.hosts import Output
 from runbook.remote.shell import facts
+from runbook.secrets import mask_arguments
 
 COMMAND_OF = r"""
 command_of() { tr '\0\n' '  ' 2>/dev/null < "/proc/$1/cmdline" | sed 's/ *$//'; }
@@ -50,6 +51,28 @@ inspect_each() {
 Asked for several, a client before 17.05 stops at the first that is gone (1.11: api/client/inspect.go, inspectElements);
 so then they are asked for one by one.
 """
+OWN_NAMES = r"""
+own_names() {
+  h=$(uname -n)
+  for n in "$h" "${h%%.*}" "$@"; do
+    awk -v n="$n" '{ sub(/#.*/, "") }
+      $1 ~ /^[0-9.]+$/ { for (i = 2; i <= NF; i++) if (tolower($i) == tolower(n)) { print "maps=" n, $1, NR; exit } }
+    ' /etc/hosts 2>/dev/null
+  done
+}
+"""
+"""Defines `own_names NAME…`, which prints `maps=NAME ADDRESS LINE` for the host's own names and these, as /etc/hosts
+has them (IPv4; the first line with a name counts)."""
+
+
+def loopback_names(output: str) -> tuple[tuple[str, str, int], ...]:
+    """The names that `own_names` found to be the loopback: name, address, line of /etc/hosts. `localhost` may be."""
+    found = (line.split(" ") for line in dict.fromkeys(values(output, "maps")))
+    return tuple(
+        (name, address, int(line))
+        for name, address, line in found
+        if address.startswith("127.") and not (name == "localhost" and address == "127.0.0.1")
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +120,9 @@ def values(output: str, key: str) -> tuple[str, ...]:
 
 
 def shortened(command: str, length: int = 80) -> str:
-    """A command line that fits a sentence: a Java program's class instead of its class path, and cut to `length`."""
+    """A command line that fits a sentence: a Java program's class instead of its class path, cut to `length`, and with
+    what is a secret by its name masked (Marathon's has `--http_credentials`)."""
+    command = mask_arguments(command)
     words: Iterable[str] = command.split()
     if command.partition(" ")[0].rpartition("/")[2] == "java":
         words = ["java", *(word for word in list(words)[1:] if not word.startswith("-") and ".jar" not in word)]

@@ -8,11 +8,19 @@ the one of Marathon is at 120 MB after a week. Sources: rsyslog's documentation 
 from __future__ import annotations
 
 import re
+import secrets
 from pathlib import PurePosixPath
 
+import pandas as pd
+
 from runbook.errors import ParameterError, Problem
+from runbook.remote.checks import Evidence
+from runbook.remote.hosts import Hosts
+from runbook.remote.shell import quote
 from runbook.remote.steps import Directory, File, Service, Step
-from runbook.site import Site
+from runbook.services.probes import values
+from runbook.services.syslog_order import RuleOrder
+from runbook.site import HostParameters, Site
 
 ROLES = frozenset({"mesos_master", "mesos_slave", "marathon"})
 """The roles of the hosts on which something logs under one of the programs' names."""
@@ -38,6 +46,7 @@ def steps(site: Site) -> tuple[Step, ...]:
         Directory(site.syslog.log_dir),
         File(site.syslog.config, rules(site)),
         File(rotation_path(site), rotation(site)),
+        RuleOrder(site.syslog.config, site.syslog.programs),
         Service("rsyslog", restart_if_newer=(site.syslog.config,)),
     )
 
@@ -84,3 +93,50 @@ def rotation(site: Site) -> str:
     endscript
 }}
 """
+
+
+# whether a line arrives
+
+_DELIVER = """\
+for program in {programs}; do
+  logger -p user.info -t "$program[$$]" {text}
+done
+for program in {programs}; do
+  n=0
+  until grep -qF -e {text} {folder}/"$program.log" 2>/dev/null; do
+    n=$((n+1)); [ $n -lt 25 ] || {{ echo "missing=$program"; break; }}
+    sleep 0.2
+  done
+done
+"""
+
+
+def daemons(site: Site, host: HostParameters) -> list[str]:
+    """The programs with a log file of their own that a host runs."""
+    return [program for program in site.syslog.programs if program.replace("-", "_") in ROLES.intersection(host.roles)]
+
+
+def delivered(site: Site, hosts: Hosts) -> Evidence:
+    """Whether a line that is logged under each daemon's tag arrives in its file. The line stays there."""
+    text = f"runbook: delivery check {secrets.token_hex(8)}"
+    rows = []
+    for host in hosts:
+        programs = daemons(site, host)
+        script = _DELIVER.format(
+            programs=" ".join(map(quote, programs)), text=quote(text), folder=quote(site.syslog.log_dir)
+        )
+        output = hosts.only(host.name).run(script)[host.name]
+        missing = values(output.stdout, "missing")
+        for program in programs:
+            file = f"{site.syslog.log_dir}/{program}.log"
+            if not output.ok:
+                found = f"✗ {output.error.message if output.error else output.stderr.strip()}"
+            else:
+                found = "✗ no line arrived within 5 s" if program in missing else "✓"
+            rows.append((host.name, program, file, found))
+    table = pd.DataFrame(rows, columns=["host", "program", "file", "line"])
+    lost = [f"{host}: {program}" for host, program, _, found in rows if found != "✓"]
+    if lost:
+        hint = "see that rsyslog runs, and look for an earlier rule of it that ends with `stop` or `~` (rsyslogd -N1)"
+        return Evidence(False, f"no line arrived of {', '.join(lost)}", table, hint)
+    return Evidence(True, f"a line of each of {len(rows)} daemons arrived", table)

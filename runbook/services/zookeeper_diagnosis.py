@@ -10,6 +10,7 @@ of these was provoked (tests/payloads/zookeeper-3.8).
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,18 @@ from functools import cached_property
 from runbook.remote.hosts import Output
 from runbook.remote.shell import facts, quote
 from runbook.services.findings import Finding, Findings
-from runbook.services.probes import LISTENERS, Listener, ahead, listeners, shortened, timed, values
+from runbook.services.probes import (
+    LISTENERS,
+    OWN_NAMES,
+    Listener,
+    ahead,
+    listeners,
+    loopback_names,
+    shortened,
+    timed,
+    values,
+)
+from runbook.services.zookeeper_config import BOM, SETTING, ServerLine, ZooCfg, misfits, same_path
 from runbook.services.zookeeper_ensemble import server_lines
 from runbook.site import HostParameters, Site
 
@@ -42,32 +54,91 @@ def pid_file(site: Site) -> str:
     return f"{site.zookeeper.pid_dir}/zookeeper_server.pid"
 
 
+ENVIRONMENT = r"""
+sed -n -e 's/^[[:space:]]*\(export[[:space:]]\{{1,\}}\)\{{0,1\}}ZOOPIDFILE=/zookeeper_env=ZOOPIDFILE /p' \
+  -e 's/^[[:space:]]*\(export[[:space:]]\{{1,\}}\)\{{0,1\}}ZOO_LOG_DIR=/zookeeper_env=ZOO_LOG_DIR /p' \
+  {conf}/zookeeper-env.sh 2>/dev/null
+"""
+"""Prints what zookeeper-env.sh sets of what zkServer.sh takes from it, in order."""
+
+
+def moved(site: Site, text: str) -> Iterator[tuple[str, str, str]]:
+    """Where zookeeper-env.sh sends ZooKeeper's pid file and logs elsewhere than the parameters say, by what ENVIRONMENT
+    printed: the cause, the evidence and the hint. Ambari's sends them to /var/run/zookeeper and /var/log/zookeeper.
+
+    A value with a variable in it is not judged. Source: zkEnv.sh and zkServer.sh of 3.4.6.
+    """
+    file, zookeeper = f"{site.zookeeper.conf_dir}/zookeeper-env.sh", site.zookeeper
+    found = {}
+    for line in values(text, "zookeeper_env"):
+        name, _, value = line.partition(" ")
+        found[name] = re.sub(r"""^(?:"([^"]*)"|'([^']*)'|([^\s#;]*)).*""", r"\1\2\3", value)
+    pids, logs = found.get("ZOOPIDFILE", ""), found.get("ZOO_LOG_DIR", "")
+    if pids and "$" not in pids and not _same_path(pids, pid_file(site)):
+        folder, _, name = pids.rpartition("/")
+        hint = f"set zookeeper.pid_dir to {folder}"
+        if name != pid_file(site).rpartition("/")[2]:
+            hint = f"let ZOOPIDFILE there be {pid_file(site)}"
+        yield "zkServer.sh writes another pid file", f"{file} has ZOOPIDFILE={pids}, not {pid_file(site)}", hint
+    if logs and "$" not in logs and not _same_path(logs, zookeeper.log_dir):
+        evidence = f"{file} has ZOO_LOG_DIR={logs}, not {zookeeper.log_dir}"
+        yield "ZooKeeper logs to another folder", evidence, f"set zookeeper.log_dir to {logs}"
+
+
+def _same_path(one: str, other: str) -> bool:
+    """Whether two paths are the same: /var/run is a link to /run."""
+    return len({re.sub(r"^/var/run(?=/|$)", "/run", path.rstrip("/")) for path in (one, other)}) == 1
+
+
+_DATA_FILES = r"""
+data_files() {
+  (cd "$1/version-2" 2>/dev/null && ls -t | head -n 40) | while read -r f; do
+    p=$1/version-2/$f
+    case $f in (log.*|snapshot.*|*Epoch) ;; (*) continue;; esac
+    begin=$(head -c 4 "$p" | od -An -v -tx1 | tr -d ' \n'); end=$(tail -c 5 "$p" | od -An -v -tx1 | tr -d ' \n')
+    stat -c "$2=$f %s %U ${begin:--} ${end:--}" "$p"
+  done
+}
+"""
+
 _PROBE = r"""
 conf={conf}; wanted={data}; logs={logs}; pids={pids}
+own_names {addresses}
 grep -l '{process}' /proc/[0-9]*/cmdline 2>/dev/null | sed 's,/proc/\([0-9]*\).*,runs=\1,'
 if [ -e "$pids" ]; then
   pid=$(head -c 20 "$pids" | tr -cd '0-9'); echo "pidfile=$pid"
   [ -n "$pid" ] && [ -d "/proc/$pid" ] && echo "pidprocess=$(command_of "$pid")"
+  if [ -n "$pid" ] && grep -q '{process}' "/proc/$pid/cmdline" 2>/dev/null; then
+    c=$(tr '\0' '\n' < "/proc/$pid/cmdline" | tail -n 1); f=$c; [ "${{c#/}}" != "$c" ] || f=/proc/$pid/cwd/$c
+    [ "$f" -ef "$conf/zoo.cfg" ] || echo "runswith=$pid $c"
+  fi
 fi
+data=; txns=
 if [ -r "$conf/zoo.cfg" ]; then
-  grep -Ev '^[[:space:]]*(#|$)' "$conf/zoo.cfg" | sed 's/^[[:space:]]*/cfg=/'
-  data=$(sed -n 's/^[[:space:]]*dataDir[[:space:]]*[=:][[:space:]]*//p' "$conf/zoo.cfg" | tail -n 1)
+  echo "cfg=$(head -c 262144 "$conf/zoo.cfg" | base64 | tr -d '\n')"
+  data=$(setting dataDir "$conf/zoo.cfg"); [ -z "$data" ] || data=$(absolute "$data")
+  txns=$(setting dataLogDir "$conf/zoo.cfg"); [ -z "$txns" ] || txns=$(absolute "$txns")
+  f=$(setting dynamicConfigFile "$conf/zoo.cfg")
+  if [ -n "$f" ]; then
+    f=$(absolute "$f"); echo "dynamicfile=$f"
+    [ -r "$f" ] && echo "dynamic=$(head -c 262144 "$f" | base64 | tr -d '\n')"
+  fi
 else echo "nocfg=$conf/zoo.cfg"
 fi
-data=${{data:-$wanted}}
+data=${{data:-$wanted}}; txns=${{txns:-$data}}
+echo "data=$data"; echo "txns=$txns"; echo "wanted=$wanted"
+echo "data_at=$(resolve "$data")"; echo "txns_at=$(resolve "$txns")"; echo "wanted_at=$(resolve "$wanted")"
 for d in "$data" "$conf"; do if [ -f "$d/myid" ]; then echo "myid=$d $(head -c 40 "$d/myid" | tr '\n' ' ')"; fi; done
 if [ -d "$data" ]; then
   [ -w "$data" ] && echo writable=yes
   echo "owner=$(stat -L -c %U "$data")"
-  (cd "$data/version-2" 2>/dev/null && ls -t | head -n 40) | while read -r f; do
-    p=$data/version-2/$f
-    case $f in (log.*|snapshot.*|*Epoch) ;; (*) continue;; esac
-    begin=$(head -c 4 "$p" | od -An -v -tx1 | tr -d ' \n'); end=$(tail -c 5 "$p" | od -An -v -tx1 | tr -d ' \n')
-    stat -c "file=$f %s %U ${{begin:--}} ${{end:--}}" "$p"
-  done
+  data_files "$data" file
 else echo nodata=yes
 fi
-for d in "$data" "$logs"; do
+if [ "$(resolve "$txns")" != "$(resolve "$data")" ]; then
+  if [ -d "$txns" ]; then data_files "$txns" txnfile; else echo notxns=yes; fi
+fi
+for d in "$data" "$txns" "$logs"; do
   [ -d "$d" ] && df -Pk "$d" | awk -v d="$d" 'NR == 2 {{ print "disk=" $4, d }}'
   [ -d "$d" ] && df -Pi "$d" | awk -v d="$d" 'NR == 2 && $2 > 0 {{ print "inodes=" $4, d }}'
 done
@@ -92,9 +163,11 @@ def probe(site: Site) -> str:
         data=quote(zookeeper.data_dir),
         logs=quote(zookeeper.log_dir),
         pids=quote(pid_file(site)),
+        addresses=" ".join(quote(host.address) for host in site.having("zookeeper")),
         process=f"[{PROCESS[0]}]{PROCESS[1:]}",  # a pattern that does not match grep's own command line
     )
-    return timed(LISTENERS + asked)
+    asked = ENVIRONMENT.format(conf=quote(zookeeper.conf_dir)) + asked
+    return timed(LISTENERS + OWN_NAMES + SETTING + _DATA_FILES + asked)
 
 
 @dataclass(frozen=True)
@@ -142,15 +215,46 @@ class Seen:
         return tuple(map(int, values(self.text, "runs")))
 
     @cached_property
+    def zoo_cfg(self) -> ZooCfg:
+        """Its zoo.cfg, with the members of the dynamic file, if it names one that can be read."""
+        static = ZooCfg.parse(base64.b64decode(self.fact.get("cfg", "")))
+        dynamic = self.fact.get("dynamic")
+        return static.joined(ZooCfg.parse(base64.b64decode(dynamic)) if dynamic is not None else None)
+
+    @property
     def config(self) -> dict[str, str]:
         """The settings of zoo.cfg."""
-        pairs = (re.split(r"\s*[=:\s]\s*", line, maxsplit=1) for line in values(self.text, "cfg"))
-        return {key: value.strip() for key, value in (pair for pair in pairs if len(pair) == 2)}
+        return self.zoo_cfg.values
 
-    @cached_property
+    @property
     def servers(self) -> dict[str, str]:
         """Its list of members: `server.N` by name."""
-        return {key: value for key, value in self.config.items() if re.fullmatch(r"server\.\d+", key)}
+        return self.zoo_cfg.servers
+
+    @property
+    def data(self) -> str:
+        """The data folder that it reads, as zoo.cfg has it."""
+        return self.fact.get("data", "")
+
+    @property
+    def same_data_dir(self) -> bool:
+        """Whether zoo.cfg's dataDir is the folder of the parameters, however it is written."""
+        if "dataDir" not in self.config:
+            return False
+        here, wanted = self.fact["data_at"], self.fact["wanted_at"]
+        return here == wanted if here and wanted else same_path(self.data, self.fact["wanted"])
+
+    @property
+    def client_port(self) -> str:
+        """The port that clients connect to: zoo.cfg's, or that of its own entry in the dynamic file."""
+        own = ServerLine.parse(self.servers.get(f"server.{self.host.myid}", ""))
+        given = str(own.client_port) if own is not None and own.client_port is not None else ""
+        return self.config.get("clientPort", given)
+
+    @property
+    def txns(self) -> str:
+        """The folder of its transaction logs: another one only where zoo.cfg has dataLogDir."""
+        return self.fact.get("txns", "")
 
     @cached_property
     def myids(self) -> dict[str, str]:
@@ -161,7 +265,15 @@ class Seen:
     @cached_property
     def files(self) -> tuple[DataFile, ...]:
         """The files of version-2, the youngest first."""
-        rows = (line.rsplit(" ", 4) for line in values(self.text, "file"))
+        return self._files("file")
+
+    @cached_property
+    def txn_files(self) -> tuple[DataFile, ...]:
+        """The files of dataLogDir's version-2, where that is another folder."""
+        return self._files("txnfile")
+
+    def _files(self, key: str) -> tuple[DataFile, ...]:
+        rows = (line.rsplit(" ", 4) for line in values(self.text, key))
         return tuple(DataFile(name, int(size), owner, begin, end) for name, size, owner, begin, end in rows)
 
     @cached_property
@@ -189,15 +301,19 @@ def diagnose(site: Site, outputs: Mapping[str, Output], serving: frozenset[str])
             continue
         here = seen[name]
         causes = [
+            *(Finding(name, *one) for one in moved(site, here.text)),
             *_pid_file(site, here),
             *_configuration(site, here, seen),
             *_identity(site, here),
+            *_other_file(site, here),
+            *_names(here),
             *_data(site, here, len(serving) > len(hosts) // 2),
             *_ports(site, here),
             *_disk(here),
         ]
         if name not in serving:
-            causes = causes or [*_said(here), *_waiting(site, here, seen), _unexplained(site, here)][:1]
+            others = (*_said(site, here), *_waiting(site, here, seen), *_misplaced(here))
+            causes = causes or [*others, _unexplained(site, here)][:1]
         found += causes
     return Findings("ZooKeeper: what keeps members from serving", (*found, *_clocks(seen)))
 
@@ -239,31 +355,66 @@ def _configuration(site: Site, seen: Seen, everywhere: Mapping[str, Seen]) -> It
         yield Finding(host, "zoo.cfg is missing", f"{path} does not exist", "apply 2.2.2")
         return
     zookeeper = site.zookeeper
-    wanted = server_lines(site)
-    # 3.5 and later accept `:participant` and `;PORT` after what 3.4 knows
-    have = {key: re.sub(r"(:participant)?(;.*)?$", "", value) for key, value in seen.servers.items()}
-    wrong = [f"lacks {', '.join(sorted(wanted.keys() - have.keys()))}"] if wanted.keys() - have.keys() else []
-    for key, value in have.items():
-        if value != wanted.get(key):
-            others = [name for name, one in everywhere.items() if one.servers.get(key) != seen.servers[key]]
+    if seen.zoo_cfg.text.startswith(BOM):
+        evidence = f"{path} begins with EF BB BF, so that ZooKeeper does not know the setting in its first line"
+        yield Finding(host, "zoo.cfg begins with a byte order mark", evidence, "apply 2.2.2, then restart (1.2)")
+    place, remedy = path, "apply 2.2.2, then restart (1.2)"
+    if seen.zoo_cfg.dynamic_file is not None:
+        place, remedy = seen.fact["dynamicfile"], "change the members by `zkCli.sh reconfig`, or correct the parameters"
+        if "dynamic" not in seen.fact:
+            evidence = f"{path} names {place} (dynamicConfigFile), which cannot be read"
+            yield Finding(
+                host, "the dynamic file is missing", evidence, "restore it from another member, then start (1.2)"
+            )
+            return
+    wrong = []
+    differing = misfits(seen.servers, server_lines(site), zookeeper.client_port)
+    if missing := sorted(key for key, (have, _) in differing.items() if not have):
+        wrong.append(f"lacks {', '.join(missing)}")
+    for key, (have, wanted) in differing.items():
+        if have:
+            others = [name for name, one in everywhere.items() if one.servers.get(key) != have]
             wrong.append(
-                f"has {key}={value} and should have {wanted.get(key, 'none such')}"
+                f"has {key}={have} and should have {wanted or 'none such'}"
                 + (f" (as {', '.join(others)})" if others else "")
             )
     if wrong:
-        evidence = f"{path} {'; '.join(wrong)}"
-        yield Finding(host, "the list of members is wrong", evidence, "apply 2.2.2, then restart (1.2)")
-    for key, value in {"dataDir": zookeeper.data_dir, "clientPort": str(zookeeper.client_port)}.items():
-        if seen.config.get(key) != value:
-            evidence = f"{path} has {key}={seen.config.get(key, '')}, the parameters say {value}"
-            yield Finding(
-                host, f"{key} differs from the parameters", evidence, "apply 2.2.2, or correct the parameters"
+        yield Finding(host, "the list of members is wrong", f"{place} {'; '.join(wrong)}", remedy)
+    if not seen.same_data_dir:
+        evidence = f"{path} has dataDir={seen.config.get('dataDir', '')}, the parameters say {zookeeper.data_dir}"
+        yield Finding(host, "dataDir differs from the parameters", evidence, "apply 2.2.2, or correct the parameters")
+    port = seen.client_port
+    if port != str(zookeeper.client_port):
+        evidence = f"{path} has clientPort={port}, the parameters say {zookeeper.client_port}"
+        yield Finding(
+            host, "clientPort differs from the parameters", evidence, "apply 2.2.2, or correct the parameters"
+        )
+
+
+def _other_file(site: Site, seen: Seen) -> Iterator[Finding]:
+    """A ZooKeeper that was started with another zoo.cfg: what is written into the parameters' has no effect on it."""
+    for line in values(seen.text, "runswith"):
+        pid, _, path = line.partition(" ")
+        evidence = f"process {pid} was started with {path}, the parameters say {site.zookeeper.conf_dir}/zoo.cfg"
+        remedy = "set zookeeper.conf_dir to the folder that zkServer.sh uses (ZOOCFGDIR), or restart it by 1.2"
+        yield Finding(seen.host.name, "ZooKeeper runs with another zoo.cfg", evidence, remedy)
+
+
+def _names(seen: Seen) -> Iterator[Finding]:
+    """A member that is called by name binds its ports to the address that its own host has for that name."""
+    for name, address, line in loopback_names(seen.text):
+        if name == seen.host.address:
+            evidence = (
+                f"/etc/hosts line {line} maps {name} to {address}: ZooKeeper binds its quorum and election ports "
+                "there, where no other member reaches them"
             )
+            remedy = f"take {name} out of that line, map it to the host's address, then restart (1.2)"
+            yield Finding(seen.host.name, "its own name is the loopback", evidence, remedy)
 
 
 def _identity(site: Site, seen: Seen) -> Iterator[Finding]:
     host, wanted = seen.host.name, str(seen.host.myid)
-    data = seen.config.get("dataDir", site.zookeeper.data_dir)
+    data = seen.data
     have = seen.myids.get(data)
     if "nodata" in seen.fact:
         return  # told by _data
@@ -284,7 +435,7 @@ def _identity(site: Site, seen: Seen) -> Iterator[Finding]:
 
 
 def _data(site: Site, seen: Seen, quorum: bool) -> Iterator[Finding]:
-    host, folder = seen.host.name, seen.config.get("dataDir", site.zookeeper.data_dir)
+    host, folder = seen.host.name, seen.data
     if "nodata" in seen.fact:
         yield Finding(host, "the data folder is missing", f"{folder} does not exist", f"mkdir -p {folder}; apply 2.2.1")
         return
@@ -293,7 +444,8 @@ def _data(site: Site, seen: Seen, quorum: bool) -> Iterator[Finding]:
         yield Finding(
             host, "the data folder cannot be written", evidence, "see how its filesystem is mounted, and its owner"
         )
-    owners = Counter(file.owner for file in seen.files)
+    files = (*seen.files, *seen.txn_files)
+    owners = Counter(file.owner for file in files)
     if len(owners) > 1:
         evidence = (
             f"files in {folder}/version-2 belong to {', '.join(sorted(owners))}: it was started by different users"
@@ -302,7 +454,7 @@ def _data(site: Site, seen: Seen, quorum: bool) -> Iterator[Finding]:
         yield Finding(host, "data files have different owners", evidence, remedy)
     # An older snapshot may be damaged: ZooKeeper takes the youngest that is whole, and the logs from there on.
     snapshots = [file for file in seen.files if file.name.startswith("snapshot.")]
-    damaged = [file for file in seen.files if file not in snapshots and file.damage()]
+    damaged = [file for file in files if not file.name.startswith("snapshot.") and file.damage()]
     if snapshots and all(file.damage() for file in snapshots):
         damaged += snapshots
     said = next((line for line in seen.said if re.search(_DAMAGED, line)), None)
@@ -310,10 +462,21 @@ def _data(site: Site, seen: Seen, quorum: bool) -> Iterator[Finding]:
         evidence = "; ".join(str(file.damage()) for file in damaged) + f" (in {folder}/version-2){_last_word(seen)}"
         yield Finding(host, "the data on disk are damaged", evidence, _restore(folder, quorum))
     elif said and not seen.running:
-        yield Finding(host, "the data on disk are damaged", f"the log says: {said}", _restore(folder, quorum))
+        remedy = _restore(folder, quorum)
+        if _NO_SNAPSHOT in said:
+            remedy += (
+                "; where ZooKeeper 3.4 was replaced by a newer one before it had written a snapshot: start it once "
+                "with snapshot.trust.empty=true in zoo.cfg"
+            )
+        yield Finding(host, "the data on disk are damaged", f"the log says: {said}", remedy)
 
 
-_DAMAGED = r"CRC check failed|invalid magic number|No snapshot found, but there are log entries|Unreasonable length"
+_NO_SNAPSHOT = "No snapshot found, but there are log entries"
+_DAMAGED = (
+    rf"CRC check failed|invalid magic number|{_NO_SNAPSHOT}|Unreasonable length = (-\d|\d{{9}})|"
+    r"Last transaction was partial|(transaction|snapshot).*(EOFException|corrupt)"
+)
+"""Lines of the log about files that are damaged. A record of less than 100 MB may be whole: see jute.maxbuffer."""
 
 
 def _restore(folder: str, quorum: bool) -> str:
@@ -354,9 +517,82 @@ def _disk(seen: Seen) -> Iterator[Finding]:
 
 _SAID = (
     (
+        r"Snapshot directory has log files",
+        "transaction logs are in the snapshots' folder",
+        "zoo.cfg has dataDir and dataLogDir, and log.* of before are in the first: mv {data}/version-2/log.* "
+        "{txns}/version-2/ (or take dataLogDir out of zoo.cfg), then start (1.2)",
+    ),
+    (
+        r"Log directory has snapshot files",
+        "snapshots are in the transaction logs' folder",
+        "zoo.cfg has dataDir and dataLogDir, and snapshot.* are in the second: mv {txns}/version-2/snapshot.* "
+        "{data}/version-2/ (or take dataLogDir out of zoo.cfg), then start (1.2)",
+    ),
+    (
+        r"dataLogDir \S+ is missing|Missing (data|snap) directory|Unable to create (data|snap) directory",
+        "a data folder is missing",
+        "mkdir -p {data}/version-2 {txns}/version-2 for the user that ZooKeeper runs as, then start (1.2)",
+    ),
+    (
+        r"Cannot write to (data|snap) directory|\(Permission denied\)|AccessDeniedException",
+        "ZooKeeper may not use its files",
+        "ls -lR {data} {txns} {logs}: let them belong to the user that ZooKeeper runs as (chown -R), then start (1.2)",
+    ),
+    (
+        r"Unreasonable length = \d+",
+        "a record on disk is longer than jute.maxbuffer",
+        "set -Djute.maxbuffer in java.env to more than that length, the same on every member and client that read it; "
+        "if it was never set higher, the file is damaged: read the log for its name",
+    ),
+    (
+        r"must be in a separate dynamic config file",
+        "zoo.cfg has members beside dynamicConfigFile",
+        "take the lines server.N, group.N and weight.N out of {conf}/zoo.cfg, then start (1.2)",
+    ),
+    (
+        r"dynamic file shouldn't have version|Unrecognised parameter: ",
+        "the dynamic file is not understood",
+        "leave only server.N, group.N and weight.N in the file that dynamicConfigFile names, then start (1.2)",
+    ),
+    (
+        r"client address for this server .* is different",
+        "clientPort differs between zoo.cfg and the dynamic file",
+        "take clientPort out of {conf}/zoo.cfg, or make both the same, then start (1.2)",
+    ),
+    (
+        r"My id \d+ not in the peer list|No QuorumServer corresponding to myid",
+        "no server line has its id",
+        "apply 2.2.1 and 2.2.2, then start (1.2)",
+    ),
+    (
+        r"serverid .* is not a number",
+        "myid is not a number",
+        "apply 2.2.1: {data}/myid holds the number alone, without blanks, then start (1.2)",
+    ),
+    (
+        r"Address unresolved|UnknownHostException|UnresolvedAddressException",
+        "a server line names a host that is not known here",
+        "see that each name in the server lines resolves on this host (getent hosts NAME), then start (1.2)",
+    ),
+    (
+        r"Observers w/o",
+        "there are observers and too few voting members",
+        "let at least two server lines be no observers, then start (1.2)",
+    ),
+    (
+        r"is not in a group|is in multiple groups|Every server must be in exactly one group",
+        "the groups of zoo.cfg do not hold each voting member once",
+        "correct group.N in {conf}/zoo.cfg, the same on all members, then start (1.2)",
+    ),
+    (
         r"Cannot assign requested address",
         "its own server line names an address that the host does not have",
         "correct the host's address in the parameters, apply 2.2.2, then start (1.2)",
+    ),
+    (
+        r"(Unable to start|Problem starting) AdminServer",
+        "the port of the AdminServer is taken",
+        "it is 8080 unless zoo.cfg has admin.serverPort, as Marathon's: set admin.enableServer=false, then start (1.2)",
     ),
     (
         r"Address already in use",
@@ -368,44 +604,87 @@ _SAID = (
         "Java is missing",
         "install Java, or set JAVA_HOME in ZooKeeper's java.env",
     ),
-    (r"OutOfMemoryError", "ZooKeeper's memory is too small", "give it more: JVMFLAGS in java.env (-Xmx)"),
-    (r"No space left on device", "the disk was full", "see that there is room now, then start again (1.2)"),
     (
-        r"Unable to load database on disk|Found null in .*Epoch|(current|accepted)Epoch|the current epoch",
+        r"UnsupportedClassVersionError|Unsupported major.minor version",
+        "Java is too old for this ZooKeeper",
+        "install the Java that this version needs (8 from 3.5 on), or set JAVA_HOME in java.env",
+    ),
+    (
+        r"Could not find or load main class|NoClassDefFoundError: org/(apache|slf4j)",
+        "Java does not find ZooKeeper's classes",
+        "see that the jars are below zookeeper.home and in its lib folder, and CLASSPATH in zookeeper-env.sh",
+    ),
+    (
+        r"Unrecognized (VM )?option|Could not create the Java Virtual Machine|Invalid (maximum|initial) heap size",
+        "Java refuses its flags",
+        "correct JVMFLAGS and SERVER_JVMFLAGS in java.env and zookeeper-env.sh, then start (1.2)",
+    ),
+    (
+        r"OutOfMemoryError|Could not reserve enough space|Cannot allocate memory",
+        "ZooKeeper's memory is too small",
+        "give it more: JVMFLAGS in java.env (-Xmx), or memory to the host",
+    ),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "the disk was full",
+        "see that there is room now, then start again (1.2)",
+    ),
+    (
+        r"Unable to load database on disk|Found null in .*Epoch|(current|accepted)Epoch|the (current|accepted) epoch",
         "the data on disk do not fit together",
         "copy version-2 first; then, while a quorum serves without this host, move version-2 aside and start (1.2)",
     ),
     (
-        r"Invalid config, exiting abnormally|ConfigException",
+        r"Invalid config, exiting abnormally|ConfigException|Invalid arguments, exiting abnormally",
         "zoo.cfg is not understood",
         "read what the log says of it, and correct zoo.cfg",
     ),
 )
-"""What the log says, what it means, and what to do. The evidence is the line itself."""
+"""A line of the log, what it means, and what to do; the most special first, since one failure logs several. The
+evidence is the line itself."""
 
 
-def _said(seen: Seen) -> Iterator[Finding]:
+def _said(site: Site, seen: Seen) -> Iterator[Finding]:
     if seen.running:
         return
+    places = {"data": seen.data, "txns": seen.txns, "conf": site.zookeeper.conf_dir, "logs": site.zookeeper.log_dir}
     for pattern, cause, remedy in _SAID:
         for line in seen.said:
             if re.search(pattern, line):
-                yield Finding(seen.host.name, cause, f"the log says: {line}", remedy)
+                yield Finding(seen.host.name, cause, f"the log says: {line}", remedy.format_map(places))
                 break
+
+
+def _misplaced(seen: Seen) -> Iterator[Finding]:
+    """The same as ZooKeeper would find from 3.4.13 on, where its log does not tell."""
+    kinds = {"Snapshot directory": ("log.", seen.files), "Log directory": ("snapshot.", seen.txn_files)}
+    if seen.running or seen.fact["data_at"] == seen.fact["txns_at"]:
+        return
+    for pattern, cause, remedy in _SAID:
+        prefix, files = next((kind for name, kind in kinds.items() if pattern.startswith(name)), ("", ()))
+        if names := [file.name for file in files if prefix and file.name.startswith(prefix)]:
+            folder = seen.data if prefix == "log." else seen.txns
+            evidence = f"{', '.join(names[:3])} in {folder}/version-2"
+            yield Finding(seen.host.name, cause, evidence, remedy.format(data=seen.data, txns=seen.txns))
 
 
 def _waiting(site: Site, seen: Seen, everywhere: Mapping[str, Seen]) -> Iterator[Finding]:
     """A member that runs and does not serve waits for others: either too few run, or it cannot reach them."""
     if not seen.running:
         return
-    running = [name for name, one in everywhere.items() if one.running]
-    majority = len(site.having("zookeeper")) // 2 + 1
+    voters = [host.name for host in site.having("zookeeper") if not host.observer]
+    running = [name for name, one in everywhere.items() if one.running and name in voters]
+    majority = len(voters) // 2 + 1
     if len(running) < majority:
         evidence = (
             f"only {', '.join(running)} of {majority} that a quorum takes {'runs' if len(running) == 1 else 'run'}"
         )
         yield Finding(seen.host.name, "too few members run", evidence, "start the others (1.2)")
         return
+    for pattern, cause, remedy in _RUNS_AND_SAYS:
+        if logged := next((line for line in seen.said if re.search(pattern, line)), None):
+            yield Finding(seen.host.name, cause, f"the log says: {logged}", remedy)
+            return
     ids = {str(one.host.myid): name for name, one in everywhere.items()}
     unreached = {match[1] for line in seen.said if (match := re.search(r"Cannot open channel to (\d+) at", line))}
     if names := [ids[one] for one in sorted(unreached) if ids.get(one) in running]:
@@ -414,6 +693,22 @@ def _waiting(site: Site, seen: Seen, everywhere: Mapping[str, Seen]) -> Iterator
         yield Finding(
             seen.host.name, "members cannot reach each other", evidence, f"open ports {ports} between the hosts"
         )
+
+
+_RUNS_AND_SAYS = (
+    (
+        r"Epoch of leader is lower|Leaders epoch, .* is less than accepted epoch|less than our accepted epoch",
+        "the leader's history is older than its own",
+        "do not remove its data: it has changes that the leader has not. See which members lost their version-2 or "
+        "were restored; stop the ensemble, start the members with the newest data first, the others afterwards",
+    ),
+    (
+        r"UnknownHostException|<unresolved>|UnresolvedAddressException",
+        "a server line names a host that is not known here",
+        "see that each name in the server lines resolves on this host (getent hosts NAME), then restart (1.2)",
+    ),
+)
+"""The same of a member that runs on while it cannot serve."""
 
 
 def _unexplained(site: Site, seen: Seen) -> Finding:

@@ -17,13 +17,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pandas as pd
 from kazoo.client import KazooClient
-from kazoo.exceptions import KazooException, NoNodeError, NotEmptyError
+from kazoo.exceptions import KazooException, NoAuthError, NoNodeError, NotEmptyError
 from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.protocol.states import ZnodeStat
 
 from runbook.errors import (
     ConnectionCut,
@@ -34,6 +35,7 @@ from runbook.errors import (
     UnexpectedAnswer,
 )
 from runbook.remote.checks import Evidence
+from runbook.services.zookeeper_config import VotingRule, ZooCfg
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 
@@ -42,9 +44,6 @@ R = TypeVar("R")
 
 ANSWER_TIMEOUT = 3.0
 """Seconds that a member may take to answer a four-letter word; a healthy one takes milliseconds."""
-
-OWN = "/runbook"
-"""The znode below which the runbook keeps its own."""
 
 FRESH = 5
 """Znodes of a member that nobody has written to: 4 in ZooKeeper 3.4.6, 5 in 3.8.0, all ZooKeeper's own."""
@@ -55,6 +54,7 @@ def server_lines(site: Site) -> dict[str, str]:
     zookeeper = site.zookeeper
     return {
         f"server.{host.myid}": f"{host.address}:{zookeeper.quorum_port}:{zookeeper.election_port}"
+        + (":observer" if host.observer else "")
         for host in site.having("zookeeper")
     }
 
@@ -164,7 +164,8 @@ class Member:
     """One member as it is seen from here: what it answers, or the `problem` that kept it from answering.
 
     `runs` says that it answers at all: a member without a quorum does, and serves nobody. `followers` and `synced`
-    (followers that have all that was committed) are the leader's; None of any other.
+    (followers that have all that was committed) are the leader's; None of any other. `votes` is False of an observer;
+    `myid` is its number in zoo.cfg.
     """
 
     host: str
@@ -173,6 +174,8 @@ class Member:
     followers: int | None = None
     synced: int | None = None
     problem: str = ""
+    votes: bool = True
+    myid: int = 0
 
     @property
     def mode(self) -> str:
@@ -205,20 +208,30 @@ class Member:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """All members at one moment, and what can be said of them together."""
+    """All members at one moment, and what can be said of them together. `config` is zoo.cfg where it has groups."""
 
     members: tuple[Member, ...]
+    config: ZooCfg | None = None
 
     @classmethod
-    def ask(cls, site: Site) -> Ensemble:
+    def ask(cls, site: Site, config: ZooCfg | None = None) -> Ensemble:
         """Ask every member of a site, at once."""
-        hosts = site.having("zookeeper")
-        return cls(tuple(_each(lambda host: Member.ask(host, site.zookeeper.client_port), hosts)))
+        port = site.zookeeper.client_port
+
+        def ask(host: HostParameters) -> Member:
+            return replace(Member.ask(host, port), votes=not host.observer, myid=host.myid or 0)
+
+        return cls(tuple(_each(ask, site.having("zookeeper"))), config)
+
+    @property
+    def voters(self) -> list[Member]:
+        """Those that count for the majority: all but observers."""
+        return [member for member in self.members if member.votes]
 
     @property
     def majority(self) -> int:
-        """How many members must agree: more than half of all that are configured, running or not."""
-        return len(self.members) // 2 + 1
+        """How many members must agree: more than half of all that are configured to vote, running or not."""
+        return len(self.voters) // 2 + 1
 
     @property
     def leaders(self) -> list[Member]:
@@ -241,7 +254,10 @@ class Ensemble:
             return self._evidence(False, f"{leading} leads", "see which members run, and ask the diagnosis (1.3)")
         leader = self.leaders[0]
         if leader.problem:
-            return self._evidence(False, f"{leader.host} leads: {leader.problem}", "let it answer `mntr`")
+            remedy = (
+                "let it answer `mntr`: from 3.5 on by 4lw.commands.whitelist=srvr,ruok,mntr,conf in zoo.cfg (restart)"
+            )
+            return self._evidence(False, f"{leader.host} leads: {leader.problem}", remedy)
         synced, following = leader.synced or 0, len(self.followers)
         text = f"{leader.host} leads, {synced} of {following} followers are in sync"
         return self._evidence(synced >= following, text, "wait: a follower that lags loads what it missed")
@@ -267,11 +283,25 @@ class Ensemble:
             return self._evidence(False, "the members are electing a leader", "wait until there is one")
         synced = self.leaders[0].synced or 0
         left = synced if member in self.leaders else synced + 1 - (member in self.followers)
+        remedy = "start the members that do not run, and wait until they are in sync"
+        if self.config is not None and self.config.groups:
+            return self._group_can_spare(member, synced, remedy)
         return self._evidence(
             left >= self.majority,
             f"{left} members serve in sync without {host}, {self.majority} are needed",
-            "start the members that do not run, and wait until they are in sync",
+            remedy,
         )
+
+    def _group_can_spare(self, member: Member, synced: int, remedy: str) -> Evidence:
+        """The same where zoo.cfg has groups: who is left counts, and not only how many."""
+        quorum = VotingRule.of((one.myid for one in self.voters), self.config)
+        left = [one for one in (*self.leaders, *self.followers) if one is not member]
+        names = ", ".join(one.host for one in left) or "no member"
+        if synced < len(self.followers):
+            return self._evidence(False, f"{synced} of {len(self.followers)} followers are in sync", remedy)
+        holds = quorum.holds([one.myid for one in left])
+        text = f"{names} serve without {member.host}: {'a' if holds else 'no'} quorum of the groups in zoo.cfg"
+        return self._evidence(holds, text, remedy)
 
     def _can_join(self, member: Member) -> Evidence:
         """A member that ran by itself brings its data along: it may, when no other has data that would be lost."""
@@ -291,7 +321,7 @@ class Ensemble:
 
         Before a majority runs nobody can serve: then it is enough that it runs.
         """
-        member, running = self[host], [one for one in self.members if one.runs]
+        member, running = self[host], [one for one in self.voters if one.runs]
         if not member.runs:
             return self._evidence(False, member.problem, "ask the diagnosis (1.3)")
         if len(running) < self.majority:
@@ -386,6 +416,9 @@ def session(members: str, timeout: float = 10.0) -> Iterator[KazooClient]:
         except KazooTimeoutError as error:
             raise NotReady(f"{place} gave no session within {timeout:g} s", remedy) from error
         yield client
+    except NoAuthError as error:
+        remedy = "see the ACLs (zkCli.sh: getAcl), and let their owner grant what is missing"
+        raise ServiceError(f"{place}: an ACL refuses the access of this machine", remedy) from error
     except KazooException as error:
         raise ServiceError(f"{place}: {type(error).__name__} {error}".rstrip(), "look at its log (1.2)") from error
     finally:
@@ -394,18 +427,28 @@ def session(members: str, timeout: float = 10.0) -> Iterator[KazooClient]:
 
 
 def written_and_read(site: Site) -> Evidence:
-    """Whether what is written through each member is read through the next: temporary znodes, removed at the end."""
+    """Whether what is written through each member is read through the next: temporary znodes, removed at the end.
+
+    They are below `zookeeper.check_path`, which is made where it is not there. Where an ACL refuses that, the evidence
+    names it, and waiting does not help.
+    """
     hosts, port = site.having("zookeeper"), site.zookeeper.client_port
+    folder = site.zookeeper.check_path
     rows = []
     with ExitStack() as sessions:
         clients = {host: sessions.enter_context(session(f"{host.address}:{port}")) for host in hosts}
-        sessions.callback(_remove_own, clients[hosts[0]])
+        first = clients[hosts[0]]
+        made = [path for path in _upwards(folder)[:-1] if first.exists(path) is None]
+        sessions.callback(_remove, first, made)
         for writer, reader in zip(hosts, [*hosts[1:], hosts[0]], strict=True):
-            path, token, began = f"{OWN}/check-{uuid.uuid4().hex}", uuid.uuid4().bytes, time.monotonic()
-            clients[writer].create(path, token, ephemeral=True, makepath=True)
-            clients[reader].sync(path)  # a reader may lag behind: sync is the promise that it does not
-            found, _ = clients[reader].get(path)
-            clients[writer].delete(path)
+            path, token, began = f"{folder}/check-{uuid.uuid4().hex}", uuid.uuid4().bytes, time.monotonic()
+            try:
+                clients[writer].create(path, token, ephemeral=True, makepath=True)
+                clients[reader].sync(path)  # a reader may lag behind: sync is the promise that it does not
+                found, _ = clients[reader].get(path)
+                clients[writer].delete(path)
+            except NoAuthError:
+                return _refused(clients[writer], folder)
             state = "✓ the same" if found == token else "✗ something else"
             rows.append((writer.name, reader.name, state, round(1000 * (time.monotonic() - began), 1)))
     table = pd.DataFrame(rows, columns=["written through", "read through", "read", "milliseconds"])
@@ -413,9 +456,80 @@ def written_and_read(site: Site) -> Evidence:
     return Evidence(holds, f"{len(rows)} znodes written and read", table, "ask the diagnosis (1.3)")
 
 
-def _remove_own(client: KazooClient) -> None:
-    with suppress(NotEmptyError, NoNodeError):  # a rollout's lock may be in it
-        client.delete(OWN)
+def _upwards(path: str) -> list[str]:
+    """A znode's path and those above it: `/a/b`, `/a`, `/`."""
+    parts = path.split("/")[1:]
+    return [f"/{'/'.join(parts[:count])}" for count in range(len(parts), -1, -1)]
+
+
+def _remove(client: KazooClient, paths: Sequence[str]) -> None:
+    """Remove znodes that were made for a check, unless others use them by now."""
+    for path in paths:
+        with suppress(NotEmptyError, NoNodeError, NoAuthError):  # a rollout's lock may be in it
+            client.delete(path)
+
+
+def _refused(client: KazooClient, folder: str) -> Evidence:
+    """Evidence that ZooKeeper lets nothing be written below `folder`, with the ACL that forbids it."""
+    place = next(path for path in _upwards(folder) if client.exists(path) is not None)
+    text = f"znode {place}: {described_acl(client, place)}, so that nothing can be written below {folder}"
+    remedy = (
+        "set zookeeper.check_path to a path below a znode whose ACL grants create and delete to this machine; or let "
+        f"the owner of {place} create {folder} with the ACL world:anyone:cdrwa (zkCli.sh: create, setAcl)"
+    )
+    return Evidence(False, text, remedy=remedy, hopeless=True)
+
+
+def described_acl(client: KazooClient, path: str) -> str:
+    """The ACL of a znode as zkCli.sh writes it, for messages."""
+    try:
+        acls, _ = client.get_acls(path)
+    except NoAuthError:
+        return "its ACL grants nothing to this machine, not even to read it"
+    letters = {perm: letter for letter, perm in zip("rwcda", (1, 2, 4, 8, 16), strict=True)}
+    grants = [
+        f"{acl.id.scheme}:{acl.id.id.partition(':')[0] if acl.id.scheme == 'digest' else acl.id.id}:"
+        + "".join(letters[perm] for perm in (4, 8, 1, 2, 16) if acl.perms & perm)
+        for acl in acls
+    ]
+    return f"its ACL is {', '.join(grants)}"
+
+
+def read_alike(site: Site) -> Evidence:
+    """Whether all members have the same data, as far as reading shows it: nothing is written.
+
+    Each member serves in the epoch of the same leader, and shows the same version, last change and children of znodes
+    that are there. A member is asked to catch up first (`sync`).
+    """
+    ensemble, port = Ensemble.ask(site), site.zookeeper.client_port
+    modes = {"standalone"} if len(ensemble.members) == 1 else {"leader", "follower", "observer"}
+    if any(member.mode not in modes for member in ensemble.members):
+        alone = [member.host for member in ensemble.members if member.mode == "standalone"]
+        text = f"{', '.join(alone)} serves by itself" if alone else ensemble.complete().text
+        return replace(ensemble.complete(), holds=False, text=text, remedy="ask the diagnosis (1.3)")
+    paths = list(dict.fromkeys(("/", "/zookeeper", site.mesos.zk_path, site.marathon.zk_path)))
+    stats: dict[str, dict[str, str]] = {}
+    with ExitStack() as sessions:
+        for host in site.having("zookeeper"):
+            client = sessions.enter_context(session(f"{host.address}:{port}"))
+            client.sync("/")
+            stats[host.name] = {path: _stat(client.exists(path)) for path in paths}
+        ensemble = Ensemble.ask(site)
+    epochs = {member.host: member.answer.epoch if member.answer else None for member in ensemble.members}
+    rows = [{"member": host, "epoch": epochs[host], **stat} for host, stat in stats.items()]
+    different = [path for path in paths if len({stat[path] for stat in stats.values()}) > 1]
+    if len(set(epochs.values())) > 1:
+        different.insert(0, "epoch")
+    text = f"{', '.join(different)} differ between members" if different else f"{len(paths)} znodes are the same"
+    return Evidence(not different, f"{text} (read only)", pd.DataFrame(rows), "ask the diagnosis (1.3)")
+
+
+def _stat(stat: ZnodeStat | None) -> str:
+    """Which change made a znode, which was its last, and which that of its children; its versions, children, length."""
+    if stat is None:
+        return "–"
+    changes = "/".join(f"{zxid & (1 << 64) - 1:#x}" for zxid in (stat.czxid, stat.mzxid, stat.pzxid))
+    return f"{changes} v{stat.version}.{stat.cversion}.{stat.aversion} {stat.numChildren} {stat.dataLength}"
 
 
 def _each(action: Callable[[R], T], items: Sequence[R]) -> list[T]:

@@ -27,6 +27,7 @@ ORDER = (
         "test_mesos",
         "test_marathon",
         "test_docker_nodes",
+        "test_drift",
     ),
     *("test_mysql", "test_registry", "test_registry_web_nodes"),
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from asking import Ask
-from chapters import Made, events, in_process, statuses
+from chapters import Made, changed, events, in_process, statuses
 from chapters import Open as OpenKind
 
 from runbook.errors import ApplyFailed, ChapterFailed, GateRefused, NotFound
@@ -53,19 +53,27 @@ Open = Callable[..., MarathonChapter]
 
 
 @pytest.fixture(scope="module")
-def site(lab: Lab) -> Site:
-    return Site.load(lab.site_file)
+def site_file(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lab's parameters, which accept the flags of LESS_PATIENCE."""
+    master = {"master": {"allowed_flags": ["slave_ping_timeout"]}}
+    accepted = {"marathon": {"allowed_flags": ["zk_session_timeout"]}, "mesos": master}
+    return changed(lab, tmp_path_factory.mktemp("site"), **accepted)
+
+
+@pytest.fixture(scope="module")
+def site(site_file: Path) -> Site:
+    return Site.load(site_file)
 
 
 @pytest.fixture(scope="module")
 def rolled_out(
-    lab: Lab, ask: Ask, site: Site, tmp_path_factory: pytest.TempPathFactory
+    lab: Lab, ask: Ask, site: Site, site_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, list[Made]]]:
     """The journals of a plan of chapter 4 without a Marathon, and of the chapters applied twice, by their names."""
 
     def run(name: str, notebook: str, mode: str) -> None:
         folder = tmp_path_factory.mktemp(f"{name}-{notebook}")
-        journals[f"{name} {notebook}"] = in_process(notebook, folder, lab.site_file, mode)
+        journals[f"{name} {notebook}"] = in_process(notebook, folder, site_file, mode)
 
     journals: dict[str, list[Made]] = {}
     for node in lab.nodes:
@@ -104,9 +112,9 @@ def forget(site: Site) -> None:
 
 
 @pytest.fixture
-def open_chapter(rolled_out: object, open_kind: OpenKind) -> Open:
+def open_chapter(rolled_out: object, open_kind: OpenKind, site_file: Path) -> Open:
     """Opens chapter 4, once it was rolled out."""
-    return partial(open_kind, MarathonChapter)
+    return partial(open_kind, MarathonChapter, site_file=site_file)
 
 
 @pytest.fixture
@@ -158,7 +166,7 @@ def test_marathon_runs_as_the_document_configures_it(rolled_out: object, lab: La
         assert ask(node, "systemctl is-enabled marathon") == "enabled"
     journal = rolled_out["first 04_marathon"]  # type: ignore[index]
     versions = {event["host"]: event["versions"]["marathon"] for event in journal if event["event"] == "versions"}
-    assert versions == {node.name: "1.1.1 (rehearsal double)" for node in lab.nodes}
+    assert versions == {node.name: site.marathon.version for node in lab.nodes}  # by rpm, not by the start script
 
 
 def test_hello_answers_and_four_instances_are_spread(

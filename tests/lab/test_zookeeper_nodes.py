@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from typing import Any
 import nbformat
 import pytest
 from asking import Ask
+from chapters import changed
 from kazoo.client import KazooClient, KazooState
+from kazoo.security import make_acl, make_digest_acl
 
 from runbook import preflight
-from runbook.errors import ApplyFailed, CheckFailed, DriftFound
+from runbook.errors import ApplyFailed, ChapterFailed, CheckFailed, DriftFound
 from runbook.lab import Lab, Node
 from runbook.lab.waiting import until
 from runbook.services.findings import Finding
@@ -103,8 +106,8 @@ def open_chapter(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
 
-    def open_in(mode: str) -> ZooKeeper:
-        opened.append(ZooKeeper(lab.site_file, mode=mode))
+    def open_in(mode: str, site_file: Path = lab.site_file, active_checks: bool = False) -> ZooKeeper:
+        opened.append(ZooKeeper(site_file, mode=mode, active_checks=active_checks))
         return opened[-1]
 
     yield open_in
@@ -175,6 +178,7 @@ def test_the_chapter_makes_an_ensemble(applied: list[list[Made]], site: Site, la
 def test_applied_again_it_changes_nothing(applied: list[list[Made]]) -> None:
     _, second = applied
     assert steps(second) == {"ok": 15}
+    assert [event["name"] for event in second if event["event"] == "check" and not event["holds"]] == []
     assert outcome(second) == "ok"
 
 
@@ -268,6 +272,172 @@ def test_the_first_that_does_not_come_back_ends_the_roll(chapter: ZooKeeper, lab
     assert [ask(node, f"cat {DATA}/zookeeper_server.pid") for node in (first, second)] == pids
     chapter.start()
     assert Ensemble.ask(site).complete().holds
+
+
+# drift, and what verify may write
+
+
+def verified(open_chapter: Callable[..., ZooKeeper], *sections: str) -> str:
+    """What a verification of these sections says; '' where nothing differs."""
+    chapter = open_chapter("verify")
+    for section in sections:
+        getattr(chapter, section)()
+    try:
+        chapter.finish()
+    except (DriftFound, ChapterFailed) as found:
+        return str(found)
+    return ""
+
+
+def znodes(site: Site, path: str) -> tuple[int, int]:
+    """How often the children of a znode changed, and the znode's own last change."""
+    with client(site) as zookeeper:
+        zookeeper.sync(path)
+        stat = zookeeper.exists(path)
+        return (stat.cversion, stat.mzxid) if stat else (-1, -1)
+
+
+def test_verify_writes_no_znode_unless_it_may(open_chapter: Callable[..., ZooKeeper], site: Site) -> None:
+    before = znodes(site, "/")
+    chapter = open_chapter("verify")
+    result = chapter.members_agree()
+    assert result.holds, str(result)
+    assert result.evidence.text.endswith("znodes are the same (read only)")
+    assert znodes(site, "/") == before
+    chapter = open_chapter("verify", active_checks=True)
+    result = chapter.members_agree()
+    assert (result.holds, result.evidence.text) == (True, "3 znodes written and read")
+    assert znodes(site, "/") != before
+
+
+def test_a_member_that_went_its_own_way_does_not_agree(
+    open_chapter: Callable[..., ZooKeeper], chapter: ZooKeeper, lab: Lab, ask: Ask
+) -> None:
+    last = lab.nodes[-1]
+    ask(last, f"{ZK} stop; cp {CFG} /root/cfg; sed -i /^server/d {CFG}; {ZK} start")
+    try:
+        until(lambda: "Mode: standalone" in ask(last, f"{ZK} status 2>/dev/null || true"), seconds=30)
+        result = open_chapter("verify").members_agree()
+        assert (result.holds, result.evidence.text) == (False, "node3 serves by itself")
+    finally:
+        ask(last, f"{ZK} stop; cp /root/cfg {CFG}")
+        chapter = open_chapter("apply")
+        chapter.start()
+
+
+def test_foreign_settings_are_named_until_they_are_accepted(
+    open_chapter: Callable[..., ZooKeeper], lab: Lab, ask: Ask, tmp_path: Path
+) -> None:
+    ask(lab.nodes[1], f"cp -p {CFG} /root/cfg; echo 'maxClientCnxns = 1' >> {CFG}; touch -r /root/cfg {CFG}")
+    try:
+        said = verified(open_chapter, "server_lines", "foreign_settings")
+        assert f"node2: a foreign setting: {CFG}: maxClientCnxns=1" in said
+        chapter = open_chapter("apply")
+        assert [one.host for one in chapter.foreign_settings()] == ["node2"]
+        chapter.close()
+        # it is not in force yet, whatever the file's date says
+        assert "maxClientCnxns" in verified(open_chapter, "start")
+        accepted = changed(lab, tmp_path, zookeeper={"allowed_settings": ["maxClientCnxns"]})
+        chapter = open_chapter("verify", site_file=accepted)
+        assert list(chapter.foreign_settings()) == []
+    finally:
+        ask(lab.nodes[1], f"cp -p /root/cfg {CFG}")
+    assert verified(open_chapter, "server_lines", "foreign_settings", "start") == ""
+
+
+def test_a_member_that_runs_with_another_setting_than_its_file_is_found(
+    open_chapter: Callable[..., ZooKeeper], lab: Lab, ask: Ask
+) -> None:
+    node = lab.nodes[1]
+    ask(node, f"cp -p {CFG} /root/cfg; sed -i s/^syncLimit=.*/syncLimit=9/ {CFG}; {ZK} restart")
+    until(lambda: "Mode: " in ask(node, f"{ZK} status 2>/dev/null || true"), seconds=30)  # it has read the file
+    ask(node, f"cp -p /root/cfg {CFG}")
+    said = verified(open_chapter, "server_lines", "start")
+    assert "node2: service zookeeper: restart, as it runs with other settings than its files: syncLimit" in said
+    chapter = open_chapter("apply")
+    result = chapter.start()
+    assert {(one.host, one.status.value) for one in result} == {("node1", "ok"), ("node2", "changed"), ("node3", "ok")}
+    chapter.close()
+    assert verified(open_chapter, "server_lines", "start") == ""
+
+
+def test_zoo_cfg_with_crlf_and_a_linked_data_folder(
+    open_chapter: Callable[..., ZooKeeper], lab: Lab, ask: Ask, site: Site
+) -> None:
+    node = lab.nodes[1]
+    crlf = "s,$,  \\r,; s,^dataDir=.*,dataDir=/var/lib/zk/,"
+    ask(node, f"cp -p {CFG} /root/cfg; ln -s {DATA} /var/lib/zk; sed -i '{crlf}' {CFG}")
+    ask(node, f"grep -c '\r' {CFG}")
+    try:
+        chapter = open_chapter("apply")
+        assert list(chapter.diagnose()) == []
+        chapter.server_lines()
+        chapter.start()
+        chapter.close()
+        assert Ensemble.ask(site).complete().holds
+        assert verified(open_chapter, "server_lines", "start", "members_agree") == ""
+    finally:
+        ask(node, f"{ZK} stop; cp -p /root/cfg {CFG}; rm -f /var/lib/zk; {ZK} start")
+        chapter = open_chapter("apply")
+        chapter.start()
+
+
+def test_members_in_a_dynamic_file_are_left_to_zookeeper(
+    open_chapter: Callable[..., ZooKeeper], lab: Lab, ask: Ask, site: Site, tmp_path: Path
+) -> None:
+    """reconfigEnabled=true: ZooKeeper 3.5 and later takes the members out of zoo.cfg into a file of their own."""
+    for node in lab.nodes:
+        ask(node, f"cp -p {CFG} /root/cfg; echo reconfigEnabled=true >> {CFG}")
+    accepted = {
+        "site_file": changed(lab, Path(str(lab.site_file.parent)), zookeeper={"allowed_settings": ["reconfigEnabled"]})
+    }
+    try:
+        open_chapter("apply", **accepted).start()
+        for node in lab.nodes:
+            until(lambda node=node: "dynamicConfigFile" in ask(node, f"cat {CFG}"), seconds=30)
+        before = [ask(node, f"cat {CFG} {CFG}.dynamic*; cat {DATA}/zookeeper_server.pid") for node in lab.nodes]
+        chapter = open_chapter("apply", **accepted)
+        chapter.identities()
+        assert chapter.server_lines().failed is False
+        result = chapter.start()
+        assert {one.status.value for one in result} == {"ok"}
+        assert list(chapter.foreign_settings()) == []
+        assert list(chapter.diagnose()) == []
+        assert [ask(node, f"cat {CFG} {CFG}.dynamic*; cat {DATA}/zookeeper_server.pid") for node in lab.nodes] == before
+        ask(lab.nodes[1], f"sed -i 's/^server.3=[^:]*:/server.3=198.51.100.250:/' {CFG}.dynamic*")
+        with pytest.raises(ApplyFailed, match=r"(?s)server\.3 is 198\.51\.100\.250.*reconfig"):
+            open_chapter("apply", **accepted).server_lines()
+    finally:
+        for node in lab.nodes:
+            ask(node, f"{ZK} stop; cp -p /root/cfg {CFG}; rm -f {CFG}.*")
+        chapter = open_chapter("apply")
+        chapter.start()
+        assert Ensemble.ask(site).complete().holds
+
+
+def test_a_root_that_an_acl_closes_is_named_at_once_and_a_path_below_another_znode_works(
+    open_chapter: Callable[..., ZooKeeper], lab: Lab, site: Site, tmp_path: Path
+) -> None:
+    with client(site) as owner:
+        owner.add_auth("digest", "admin:secret")
+        if owner.exists("/runbook"):
+            owner.delete("/runbook", recursive=True)
+        owner.ensure_path("/open")
+        closed = [make_digest_acl("admin", "secret", all=True), make_acl("world", "anyone", read=True)]
+        owner.set_acls("/", closed)
+        try:
+            began = time.monotonic()
+            with pytest.raises(CheckFailed, match=r"znode /: its ACL is digest:admin:cdrwa, world:anyone:r, so that"):
+                open_chapter("apply").members_agree()
+            assert time.monotonic() - began < 30
+            # a verification that writes nothing works all the same
+            assert verified(open_chapter, "members_agree") == ""
+            elsewhere = changed(lab, tmp_path, zookeeper={"check_path": "/open/runbook"})
+            assert open_chapter("apply", site_file=elsewhere).members_agree().holds
+            assert owner.get_children("/open") == []
+        finally:
+            owner.set_acls("/", [make_acl("world", "anyone", all=True)])
+            owner.delete("/open", recursive=True)
 
 
 # 1.3

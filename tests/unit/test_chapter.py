@@ -14,10 +14,20 @@ import pytest
 
 from runbook import events
 from runbook.chapter import Chapter as Base
-from runbook.errors import ApplyFailed, ChapterFailed, DriftFound, ParameterError
+from runbook.errors import (
+    ApplyFailed,
+    ChapterFailed,
+    CheckFailed,
+    DriftFound,
+    LockHeld,
+    ParameterError,
+    RecordError,
+)
 from runbook.outcomes import Outcome
 from runbook.rollout import journal, record
 from runbook.rollout.journal import Entry
+from runbook.rollout.lock import Holder, SiteLock, holder_of
+from runbook.site import Site
 
 SITE = Path(__file__).parent / "notebooks" / "site.yml"
 
@@ -36,10 +46,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A record's folder that a rollout has begun."""
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A record's folder that a rollout has begun, which holds the lock."""
     monkeypatch.setenv(record.VARIABLE, str(tmp_path))
-    return tmp_path
+    with SiteLock(Site.load(SITE), Holder.here(tmp_path.name)) as held:
+        for name, value in held.environment().items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path
 
 
 def told(folder: Path, *names: str) -> list[Entry]:
@@ -129,6 +142,57 @@ def test_verify_goes_through_the_whole_chapter_and_then_raises(shared: Path) -> 
     assert told(shared, "chapter_finished")[0]["outcome"] == "drift"
     assert "node1: file /etc/conf:3: content\nnode2: runs another version" in str(drift.value)
     assert [row[2] for row in drift.value.result.rows()] == ["drift", "drift", "ok"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_a_section_that_fails_keeps_no_other_from_being_looked_at(
+    shared: Path, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    chapter = Chapter(SITE, mode)
+    with chapter.section("1.1", "Connection string"):
+        step("failed")
+        raise ApplyFailed("node1 said no", "ask node1", result="what all hosts did")
+    with chapter.section("1.2", "Start"):
+        raise KeyError("probe-1")
+    with chapter.section("1.3", "State"):
+        raise CheckFailed("one leader: there are two")
+    with chapter.section("1.4", "Logs"):
+        step("would change")
+    with chapter.section("1.5", "Diagnosis"):
+        step("ok")
+    with pytest.raises(ChapterFailed) as failed:
+        chapter.finish()
+    drift = "drift" if mode == "verify" else "would change"
+    outcomes = ["failed", "failed", "failed", drift, "ok"]
+    assert [entry["outcome"] for entry in told(shared, "section_finished")] == outcomes
+    assert told(shared, "chapter_finished")[0]["outcome"] == "failed"
+    assert failed.value.message.splitlines() == [
+        "1 Rehearsal: failed",
+        "section 1.1: node1: file /etc/conf: content",
+        "section 1.2: 'probe-1'",
+        "section 1.3: one leader: there are two",
+        *(["section 1.4: differs: node1: file /etc/conf: content"] if mode == "verify" else []),
+    ]
+    shown = capsys.readouterr()
+    assert "what all hosts did" in shown.out
+    assert "section 1.1 failed: node1 said no\n  remedy: ask node1\n" in shown.err
+    assert "section 1.3 failed: one leader: there are two\n" in shown.err
+    assert "Traceback" in shown.err  # of the KeyError, which has no name
+    assert shown.err.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply", "verify"])
+def test_a_journal_that_cannot_be_written_ends_the_chapter_in_every_mode(shared: Path, mode: str) -> None:
+    chapter = Chapter(SITE, mode)
+    with pytest.raises(RecordError), chapter.section("1.1", "Connection string"):
+        raise RecordError("journal.jsonl: cannot write the journal: No space left on device")
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_a_chapter_is_left_at_once_where_it_is_interrupted(shared: Path, mode: str) -> None:
+    chapter = Chapter(SITE, mode)
+    with pytest.raises(KeyboardInterrupt), chapter.section("1.1", "Connection string"):
+        raise KeyboardInterrupt
 
 
 def test_a_plan_goes_through_the_whole_chapter(shared: Path) -> None:
@@ -268,6 +332,27 @@ def test_values_that_are_none_are_refused(mode: str, yes: bool, message: str) ->
     assert not os.path.exists("outputs")
 
 
+def test_active_checks_are_a_truth_value() -> None:
+    with pytest.raises(ParameterError, match="active_checks: 1 is not a truth value"):
+        Chapter(SITE, "verify", active_checks=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mode", "active_checks", "may"),
+    [
+        ("apply", False, True),
+        ("verify", False, False),
+        ("verify", True, True),
+        ("plan", False, False),
+        ("plan", True, False),
+    ],
+)
+def test_checks_write_in_apply_and_where_active_checks_are_allowed(
+    shared: Path, mode: str, active_checks: bool, may: bool
+) -> None:
+    assert Chapter(SITE, mode, active_checks=active_checks).may_act is may
+
+
 def test_a_chapter_about_a_role_that_no_host_has_is_refused() -> None:
     class About(Chapter):
         needs = ("zookeeper", "marathon")
@@ -299,3 +384,99 @@ def test_hosts_are_connected_once_and_know_the_record(shared: Path) -> None:
     assert hosts.approval.yes
     assert hosts._fleet is chapter.hosts()._fleet
     assert list(chapter.hosts("marathon")) == []
+
+
+# the lock
+
+
+def test_a_chapter_opened_by_hand_holds_the_lock_until_it_is_finished() -> None:
+    chapter = Chapter(SITE, "apply")
+    holder = holder_of(chapter.site)
+    assert holder is not None
+    assert (holder.record, holder.process) == (chapter.folder.name, os.getpid())
+    with pytest.raises(LockHeld), SiteLock(chapter.site, Holder.here("theirs")):
+        pass
+    chapter.finish()
+    with SiteLock(chapter.site, Holder.here("theirs")):
+        pass
+
+
+def test_a_chapter_opened_by_hand_notes_that_other_machines_are_not_kept_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chapter = Chapter(SITE, "apply")
+    for number in ("1.1", "1.2"):
+        with chapter.section(number, "Section"):
+            pass
+    chapter.finish()
+    (note,) = told(chapter.folder, "note")
+    assert "the lock in ZooKeeper is not taken: no member of 127.0.0.1:9 accepts connections" in note["text"]
+    assert f"{note['text']}\n" == capsys.readouterr().err
+
+
+def test_a_chapter_beside_an_apply_is_refused_and_leaves_nothing() -> None:
+    with (
+        SiteLock(Site.load(SITE), Holder.here("theirs")),
+        pytest.raises(LockHeld, match=r"another rollout of site rehearsal runs: .* \(process \d+\) .*, record theirs"),
+    ):
+        Chapter(SITE, "apply")
+    assert not os.path.exists("outputs")
+    assert Base._open is None
+
+
+@pytest.mark.parametrize("mode", ["plan", "verify"])
+def test_a_chapter_that_only_looks_notes_who_applies(mode: str) -> None:
+    with SiteLock(Site.load(SITE), Holder.here("theirs")):
+        chapter = Chapter(SITE, mode)
+        chapter.finish()
+    (note,) = told(chapter.folder, "note")
+    assert note["text"].endswith("record theirs is applying: what is seen here may have changed already")
+
+
+def test_the_cell_that_opens_a_chapter_can_be_run_again() -> None:
+    Chapter(SITE, "apply")
+    with pytest.raises(ParameterError):
+        Chapter(SITE, "aply")
+    Chapter(SITE, "apply").finish()
+
+
+def test_a_chapter_that_cannot_begin_its_record_releases_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("not a folder")
+    with pytest.raises(RecordError):
+        Chapter(SITE, "apply")
+    assert holder_of(Site.load(SITE)) is None
+
+
+def test_in_a_rollout_a_chapter_takes_no_lock_of_its_own(shared: Path) -> None:
+    chapter = Chapter(SITE, "apply")
+    assert chapter._lock is None
+    chapter.finish()
+    holder = holder_of(chapter.site)
+    assert holder is not None
+    assert holder.record == shared.name
+
+
+def test_a_record_that_the_environment_names_is_no_lock(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNBOOK_LOCK")
+    with pytest.raises(LockHeld):
+        Chapter(SITE, "apply")
+
+
+def test_a_chapter_that_ends_with_its_process_releases_the_lock(tmp_path: Path) -> None:
+    program = f"""
+from runbook.chapter import Chapter
+class One(Chapter):
+    number, title = "1", "Rehearsal"
+One({str(SITE)!r}, "apply")
+input()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("record: ")
+        with pytest.raises(LockHeld, match=rf"process {process.pid}\)"):
+            Chapter(SITE, "apply")
+        process.communicate("go\n")
+    Chapter(SITE, "apply").finish()

@@ -127,6 +127,16 @@ def test_outside_a_plan_a_claim_that_cannot_be_tried_does_not_hold(told: list[ev
     assert (told[-1]["holds"], told[-1]["tried"]) == (False, True)
 
 
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.VERIFY])
+def test_a_claim_that_only_an_active_check_evaluates_is_not_tried_and_not_waited_for(
+    told: list[events.Event], mode: Mode
+) -> None:
+    result = check("a line arrives", lambda: Evidence.inactive("--active-checks allows it"), mode=mode, deadline=600)
+    assert (result.verdict, result.evidence.text) == (Verdict.NOT_TRIED, "--active-checks allows it")
+    assert (told[-1]["holds"], told[-1]["tried"]) == (False, False)
+    assert result.seconds < 10
+
+
 def test_a_mistake_in_a_check_is_loud() -> None:
     with pytest.raises(ZeroDivisionError):
         check("mistaken", lambda: Evidence(1 // 0 == 0, ""))

@@ -16,8 +16,11 @@ from mesos_site import site as mesos_site
 from runbook.errors import HostUnreachable, StepFailed
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import Piece
+from runbook.remote.units import PackagedUnit
 from runbook.services.docker import RESTART, engine, images, ps
+from runbook.services.docker.daemon import REGISTRY_DROP_IN
 from runbook.services.docker.diagnose import KNOWN, findings, question
+from runbook.services.flags import ACTIVATE
 from runbook.services.marathon.tables import TASKS
 from runbook.services.mesos.tables import typed_table
 from runbook.site import Site
@@ -119,6 +122,64 @@ def test_a_service_older_than_its_package_is_restarted() -> None:
     change = step.plan(SERVICE.replace("installed=1700000000", "installed=1800000050"))
     assert change is not None
     assert change.diff == "-configuration: older than package docker-engine\n+configuration: current\n"
+
+
+def process(given: str, *words: str) -> str:
+    """What the probe prints of the unit's command (as systemd 219 shows it) and of the process."""
+    command = f"unit_ExecStart={{ path=/x ; argv[]=/usr/bin/docker daemon {given} ; ignore_errors=no ; pid=0 }}\n"
+    return command + "".join(f"runs={word}\n" for word in ("/usr/bin/docker", "daemon", *words))
+
+
+def test_a_docker_with_other_options_than_its_unit_gives_is_restarted_behind_the_gate() -> None:
+    step = engine.DockerService(package="docker-engine")
+    assert step.plan(SERVICE + process("-H fd://", "-H", "fd://") + RUNNING) is None
+    change = step.plan(SERVICE + process("-H fd://", "-H", "fd://", "-H", "tcp://0.0.0.0:2375") + RUNNING)
+    assert change is not None
+    assert (change.summary, change.gate) == ("restart", RESTART)
+    assert change.diff == (
+        "-process, options: -H fd:// -H tcp://0.0.0.0:2375\n+process, options: -H fd:// (its unit)\n"
+    )
+
+
+DROP_IN = "/etc/systemd/system/docker.service.d/tcp.conf"
+
+
+def test_a_docker_is_not_restarted_for_a_foreign_drop_in_which_a_restart_names() -> None:
+    step = engine.DockerService(package="docker-engine")
+    foreign = f"dropin=1800000050.0 no {DROP_IN}\n"
+    wider = process("-H fd:// -H tcp://0.0.0.0:2375", "-H", "fd://")
+    assert step.plan(SERVICE + wider + foreign) is None
+    assert step.plan(SERVICE + wider) is not None  # a drop-in that is known: the unit's options count
+    assert engine.DockerService(package="docker-engine", allowed_drop_ins=("tcp.conf",)).plan(SERVICE + wider + foreign)
+
+    older = SERVICE.replace("installed=1700000000", "installed=1800000050")  # a reason of its own
+    change = step.plan(older + foreign)
+    assert change is not None
+    assert change.gate == ACTIVATE
+    assert change.consequence == f"the restart activates {DROP_IN}, which the runbook did not write"
+    busy = step.plan(older + foreign + RUNNING)
+    assert busy is not None
+    assert busy.gate == RESTART
+    assert busy.consequence.endswith(f"; the restart activates {DROP_IN}, which the runbook did not write")
+    ours = f"dropin=1800000050.0 no {REGISTRY_DROP_IN}\ndropin=1800000050.0 yes /usr/lib/systemd/system/x.conf\n"
+    known = step.plan(older + ours)
+    assert known is not None
+    assert known.gate is None
+
+
+def test_the_units_and_the_settings_of_docker_are_compared() -> None:
+    text = "name: t\nhosts: [{name: a, address: 192.0.2.1, roles: [docker]}]\ndocker: {allowed_drop_ins: [proxy.conf]}"
+    service, socket, paths = engine.drift(Site.parse(text, Path("t.yml")))
+    assert [step.label for step in (service, socket, paths)] == [
+        "unit of docker",
+        "unit of docker.socket",
+        "permissions of docker",
+    ]
+    assert isinstance(service, PackagedUnit)
+    assert (service.own, service.allowed) == ((REGISTRY_DROP_IN,), ("proxy.conf",))
+    assert "docker.socket" in socket.probe()
+    assert "docker.socket.service" not in socket.probe()
+    assert "/etc/docker/daemon.json" in paths.probe()
 
 
 # the unit

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runbook.remote.containers import RECREATE
 from runbook.services.docker.engine import RESTART
+from runbook.services.flags import ACTIVATE
 from runbook.services.marathon.deploy import DELETE as DELETE_APP
 from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.steps import QUORUM, RESET
@@ -19,4 +20,4 @@ README = Path(__file__).parents[2] / "parameters" / "README.md"
 def test_every_gate_is_in_the_list_of_gates() -> None:
     gates = README.read_text(encoding="utf-8").partition("## Gates")[2]
     listed = set(re.findall(r"^\| `([a-z-]+)`", gates, re.MULTILINE))
-    assert listed == {QUORUM, RESET, KILL, DELETE_APP, RESTART, RECREATE, DELETE_TAG, COLLECT}
+    assert listed == {QUORUM, ACTIVATE, RESET, KILL, DELETE_APP, RESTART, RECREATE, DELETE_TAG, COLLECT}

@@ -62,12 +62,26 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
         Chapter._open.close()
 
 
-@pytest.mark.parametrize("mode", ["plan", "apply"])
-def test_a_missing_archive_is_refused_before_any_host_is_touched(opened: Opened, mode: str) -> None:
-    chapter = opened(mode, f"artifacts: {{marathon: {{file: none.rpm, sha256: '{'0' * 64}'}}}}")
+MISSING = f"artifacts: {{marathon: {{file: none.rpm, sha256: '{'0' * 64}'}}}}"
+
+
+def test_a_missing_archive_is_refused_before_any_host_is_touched(opened: Opened) -> None:
+    chapter = opened("apply", MISSING)
     with pytest.raises(ParameterError, match=r"(?s)artifacts.*none\.rpm"):
         chapter.install()
     assert [event for event in opened.journal() if event["event"] == "step"] == []
+
+
+def test_a_missing_archive_fails_a_plan_which_goes_on(opened: Opened) -> None:
+    chapter = opened("plan", MISSING)
+    chapter.install()
+    chapter.instances()
+    assert [event["section"] for event in opened.journal() if event["event"] == "section_finished"] == [
+        "4.1",
+        "4.2 state",
+    ]
+    with pytest.raises(ChapterFailed, match=r"(?s)section 4\.1: .*artifacts.*none\.rpm"):
+        chapter.finish()
 
 
 def test_the_document_s_app_is_deployed_scaled_and_left_alone(opened: Opened) -> None:
@@ -212,3 +226,14 @@ def test_without_marathon_a_plan_shows_nothing_and_apply_stops(opened: Opened) -
             call()
     with pytest.raises(EndpointUnreachable):
         answered(apply.site, "hello", "x")
+
+
+def test_apps_that_no_parameter_names_are_marked_and_are_no_drift(opened: Opened) -> None:
+    opened.fake.put(HELLO)
+    opened.fake.put({"id": "somebodys/job", "cmd": "sleep 1", "cpus": 0.1, "mem": 16})
+    chapter = opened("verify")
+    table = chapter.apps()
+    marks = dict(zip(table.frame["app"], table.frame["parameters"], strict=True))
+    assert marks == {"/hello": "✓", "/somebodys/job": "⚠ no parameter names it"}
+    assert "1 that no parameter names" in table.caption
+    assert chapter.finish().outcome is Outcome.OK

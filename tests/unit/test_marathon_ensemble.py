@@ -9,7 +9,7 @@ import pytest
 from mesos_site import site
 
 from runbook.services.marathon import InstanceView
-from runbook.services.marathon.ensemble import Framework, Instances, Member
+from runbook.services.marathon.ensemble import Framework, Instances, Member, other_settings
 
 Json = dict[str, Any]
 ADDRESSES = {f"node{number}": f"198.51.100.1{number}:8080" for number in (1, 2, 3)}
@@ -189,3 +189,22 @@ def test_what_speaks_against_a_registration(found: Framework, told: str, remedy:
     assert not evidence.holds
     assert told in evidence.text
     assert remedy in (evidence.remedy or "")
+
+
+def info(**other: Any) -> Json:
+    """`/v2/info` as Marathon 1.1.1 answers it (the recorded payloads), with the settings of the site."""
+    config = {"master": site().mesos_zk, "failover_timeout": 604800, "hostname": "198.51.100.11", "webui_url": None}
+    return {
+        "marathon_config": {**config, "master": other.get("master", config["master"])},
+        "zookeeper_config": {"zk": other.get("zk", site().marathon_zk), "zk_timeout": 10000},
+        "http_config": {"assets_path": None, "http_port": other.get("port", 8080), "https_port": 8443},
+    }
+
+
+def test_a_leader_that_runs_with_other_settings_than_the_parameters_is_named() -> None:
+    assert other_settings(site(), info()) == []
+    assert other_settings(site(), {"name": "marathon"}) == []  # what an answer lacks is not compared
+    assert other_settings(site(), info(port=8081, zk="zk://me:geheim@elsewhere:2181/m")) == [
+        f"--zk is zk://(not shown)@elsewhere:2181/m, expected {site().marathon_zk}",
+        "--http_port is 8081, expected 8080",
+    ]

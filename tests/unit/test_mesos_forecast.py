@@ -191,6 +191,23 @@ def test_a_setting_that_a_registration_does_not_hold_costs_no_task(same: Site) -
     assert found.outcome == "✓ restarts, its tasks go on"
 
 
+def test_directories_of_entries_are_read_as_the_start_script_joins_them(same: Site) -> None:
+    """With the site's ports in the directory a slave stays as it is, with others it needs a reset."""
+
+    def in_directory(ports: str) -> Output:
+        flags = {name: value for name, value in slave_flags(same, same.hosts[0], docker=True).items() if value}
+        resources = flags.pop("resources")
+        found = printed(same, files=flags)
+        given = {part.partition(":")[0]: part.partition(":")[2] for part in resources.split(";")} | {"ports": ports}
+        entries = [
+            f"entry=resources {name} {base64.b64encode(value.encode()).decode()}" for name, value in given.items()
+        ]
+        return Output(found.stdout + "\n".join(entries) + "\n", "", 0)
+
+    assert not foresee(same, in_directory("[8401-8599, 8601-9100]"), moved(RUNNING)).restarts
+    assert foresee(same, in_directory("[8401-8500]"), moved(RUNNING)).restarts
+
+
 def test_a_host_that_does_not_answer_is_told(same: Site) -> None:
     found = foresee(same, Output(error=HostUnreachable("no route to node1")))
     assert found.outcome == "unknown: no route to node1"

@@ -15,6 +15,7 @@ from runbook.errors import StepFailed
 from runbook.remote import steps as core
 from runbook.remote.shell import Piece, facts
 from runbook.remote.steps import Absent, Change, File, Step, sha256
+from runbook.services.mesos import steps as mesos_steps
 from runbook.services.mesos.slave_info import Difference
 from runbook.services.mesos.steps import (
     MASTER,
@@ -25,6 +26,7 @@ from runbook.services.mesos.steps import (
     FlagFolder,
     Forget,
     Hold,
+    ListFlag,
     NoLeftovers,
     Quorum,
     Release,
@@ -378,7 +380,62 @@ def test_a_host_without_docker_goes_without_that_containerizer() -> None:
 def test_attributes_that_the_parameters_do_not_give_are_removed() -> None:
     parameters = site()
     settings = slave_settings(parameters, parameters.hosts[0], docker=True)
-    assert Absent("/etc/mesos-slave/attributes") in settings
+    assert ListFlag("/etc/mesos-slave/attributes", None) in settings
+
+
+def list_flag(tmp_path: Path, value: str | None, monkeypatch: pytest.MonkeyPatch) -> Step:
+    """The resources of a slave, written as this user."""
+    monkeypatch.setattr(mesos_steps, "File", lambda path, content: File(path, content, owner=ME, group=MY_GROUP))
+    return Rooted(ListFlag("/etc/mesos-slave/resources", value), tmp_path)
+
+
+def test_a_list_of_resources_is_a_file_where_there_is_no_directory(
+    host: LocalHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc/mesos-slave").mkdir(parents=True)
+    host.apply(list_flag(tmp_path, "cpus:2;ports:[8401-8599]", monkeypatch))
+    file = tmp_path / "etc/mesos-slave/resources"
+    assert file.read_text() == "cpus:2;ports:[8401-8599]\n"
+    host.apply(list_flag(tmp_path, None, monkeypatch))
+    assert not file.exists()
+
+
+def test_a_directory_of_resources_is_edited_entry_by_entry(
+    host: LocalHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mesos-init-wrapper joins its files as name:content, separated by semicolons."""
+    folder = tmp_path / "etc/mesos-slave/resources"
+    folder.mkdir(parents=True)
+    for name, text in {"cpus": "4\n", "ports": "[8401-8599, 8601-9100]\n", "disk": "1000\n", "empty": ""}.items():
+        (folder / name).write_text(text)
+    ports = (folder / "ports").stat().st_ino
+
+    change = host.apply(list_flag(tmp_path, "cpus:2;mem:512;ports:[8401-8599,8601-9100]", monkeypatch))
+
+    assert change is not None
+    path = "/etc/mesos-slave/resources"
+    assert change.diff == f"-{path}/cpus: 4\n+{path}/cpus: 2\n-{path}/disk: 1000\n+{path}/mem: 512\n"
+    assert {file.name: file.read_text().strip() for file in folder.iterdir()} == {
+        "cpus": "2",
+        "mem": "512",
+        "ports": "[8401-8599, 8601-9100]",
+        "empty": "",
+    }
+    assert (folder / "ports").stat().st_ino == ports  # what says the same stays as it is
+
+
+def test_an_entry_that_was_changed_meanwhile_is_not_overwritten(
+    host: LocalHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "etc/mesos-slave/resources"
+    folder.mkdir(parents=True)
+    (folder / "cpus").write_text("4\n")
+    step = list_flag(tmp_path, "cpus:2", monkeypatch)
+    change = host.plan(step)
+    assert change is not None
+    (folder / "cpus").write_text("8\n")
+    assert host.make(step, change).status == 1
+    assert (folder / "cpus").read_text() == "8\n"
 
 
 PORTS = Difference("resource ports", "[8401-8599, 8601-9100]", "[8401-8599, 8601-9000]")

@@ -130,7 +130,7 @@ def test_an_image_that_is_not_declared_is_told_at_once() -> None:
 
 
 def test_the_host_gets_image_folder_and_files_that_root_alone_reads() -> None:
-    image, data, folder, files, root, user = preparation(site())
+    image, data, _, folder, files, root, user, _ = preparation(site())
     assert isinstance(image, Image)
     assert image.tag == "mysql:5.7.13"
     assert data == DataFolder("/opt/mysql", mode="0700")
@@ -147,7 +147,7 @@ def test_the_host_gets_image_folder_and_files_that_root_alone_reads() -> None:
 
 
 def test_the_passwords_are_in_no_plan() -> None:
-    *_, root, user = preparation(site())
+    *_, root, user, _ = preparation(site())
     for state in ("kind=absent\n", "kind=file\nmode=600\nowner=root\nuid=0\ngroup=root\ngid=0\nsize=3\nsha256=abc\n"):
         for step in (root, user):
             change = step.plan(state)

@@ -47,6 +47,13 @@ def test_what_a_check_means(holds: bool, mode: Mode, outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
+    ("mode", "outcome"), [(Mode.APPLY, Outcome.FAILED), (Mode.VERIFY, Outcome.OK), (Mode.PLAN, Outcome.OK)]
+)
+def test_what_an_active_check_means_that_was_not_allowed(mode: Mode, outcome: Outcome) -> None:
+    assert outcomes.of_event({"event": "check", "holds": False, "tried": False}, mode) is outcome
+
+
+@pytest.mark.parametrize(
     ("said", "verdict"),
     [
         ({"holds": True, "tried": True}, Verdict.HOLDS),

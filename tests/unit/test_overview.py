@@ -9,7 +9,10 @@ import pytest
 from local_host import PRESENT, SHELLS
 from zookeeper_payloads import site
 
-from runbook.services.overview import NOT_INSTALLED, SOFTWARE, agreement, question, versions
+from runbook import preflight
+from runbook.errors import DriftFound
+from runbook.preflight import Item, Preflight, State
+from runbook.services.overview import NOT_INSTALLED, SOFTWARE, Overview, agreement, question, versions
 
 # 0.3 of the source document, on node 3
 DOCUMENT = """\
@@ -91,3 +94,23 @@ def test_the_question_is_understood_by_the_shells(shell: str) -> None:
 )
 def test_the_address_of_the_parameters_is_looked_for_on_the_host(address: str, said: str) -> None:
     assert agreement(address, ["192.0.2.1", "198.51.100.1"]) == said
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply", "verify"])
+def test_a_host_whose_own_name_is_the_loopback_is_drift(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollout works around it, and whoever adds it later breaks what looks the name up."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
+    file = tmp_path / "site.yml"
+    file.write_text("name: x\nhosts: [{name: node1, address: 127.0.0.1, roles: [docker]}]\n")
+    item = Item("node1", "address", State.WARNING, "node1 is 127.0.0.1", "/etc/hosts line 2 maps node1", "take it out")
+    monkeypatch.setattr(preflight, "run", lambda site, hosts: Preflight("x", (), (item,)))
+    chapter = Overview(file, mode)
+    chapter.preflight()
+    if mode == "verify":
+        with pytest.raises(DriftFound, match="node1: /etc/hosts line 2 maps node1"):
+            chapter.finish()
+    else:
+        assert chapter.finish().outcome == "ok"

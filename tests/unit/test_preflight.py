@@ -204,6 +204,40 @@ def test_tools(missing: str, roles: str, state: State, found: str) -> None:
     assert (item.state, item.found) == (state, found)
 
 
+# as Ambari writes them (its template zookeeper-env)
+AMBARI_PID = "zookeeper_env=ZOOPIDFILE /var/run/zookeeper/zookeeper_server.pid"
+AMBARI_LOG = "zookeeper_env=ZOO_LOG_DIR /var/log/zookeeper"
+
+
+@pytest.mark.parametrize(
+    ("lines", "more", "state", "remedy"),
+    [
+        ([AMBARI_PID], "", State.PROBLEM, "set zookeeper.pid_dir to /var/run/zookeeper"),
+        ([AMBARI_LOG], "", State.WARNING, "set zookeeper.log_dir to /var/log/zookeeper"),
+        (
+            [AMBARI_LOG, AMBARI_PID],
+            "",
+            State.PROBLEM,
+            "set zookeeper.pid_dir to /var/run/zookeeper; set zookeeper.log_dir to /var/log/zookeeper",
+        ),
+        ([AMBARI_LOG, AMBARI_PID], ", pid_dir: /run/zookeeper, log_dir: /var/log/zookeeper", State.OK, ""),
+        (["zookeeper_env=ZOOPIDFILE /run/zk.pid"], ", pid_dir: /run", State.PROBLEM, "let ZOOPIDFILE there be"),
+        (["zookeeper_env=ZOOPIDFILE $X/zk.pid", "zookeeper_env=ZOO_LOG_DIR"], "", State.OK, ""),
+        ([AMBARI_PID, "zookeeper_env=ZOOPIDFILE '/var/lib/zookeeper/zookeeper_server.pid' # ours"], "", State.OK, ""),
+    ],
+)
+def test_where_ambari_has_zookeeper_write_is_compared_with_the_parameters(
+    lines: list[str], more: str, state: State, remedy: str
+) -> None:
+    described = Site.parse(
+        "name: test\nhosts:\n  - {name: node1, address: 198.51.100.11, roles: [zookeeper]}\n"
+        f"zookeeper: {{allow_even: true{more}}}\n",
+        Path("test.yml"),
+    )
+    item = judged("tools", seen(described, *lines), described)
+    assert (item.state, remedy in item.remedy) == (state, True), item
+
+
 @pytest.mark.parametrize(
     ("without", "more", "roles", "state", "word"),
     [
@@ -212,6 +246,15 @@ def test_tools(missing: str, roles: str, state: State, found: str) -> None:
         (("docker_package=", "tool=docker"), [], ROLES, State.OK, ""),
         (("docker_package=",), ["docker_package=docker-ce"], ROLES, State.PROBLEM, "docker-ce is installed"),
         (("docker_package=",), [], ROLES, State.PROBLEM, "no package brought"),
+        (("docker_package=", "tool=docker"), ["docker_package=container-selinux"], ROLES, State.PROBLEM, "conflicts"),
+        (
+            ("docker_package=", "tool=docker"),
+            ["docker_package=docker-selinux", "docker_package=docker"],
+            ROLES,
+            State.PROBLEM,
+            "docker is installed",
+        ),
+        ((), ["docker_package=container-selinux"], ROLES, State.OK, ""),  # docker-engine is there in spite of it
         (("overlay=",), [], ROLES, State.WARNING, "no overlay in the kernel"),
         ((), ["ftype=0"], ROLES, State.WARNING, "XFS without ftype"),
     ],
@@ -240,6 +283,21 @@ def test_an_address_that_the_host_does_not_have() -> None:
     item = judged("address", seen(site(), "address=10.0.0.7", without=("address=198",)))
     assert item.state is State.PROBLEM
     assert "198.51.100.11 is on none of its interfaces (10.0.0.7)" in item.meaning
+
+
+def test_a_name_of_its_own_that_is_the_loopback() -> None:
+    item = judged("address", seen(site(), "maps=node1.example 198.51.100.11 1", "maps=node1 127.0.0.1 2"))
+    assert (item.state, item.found) == (State.WARNING, "node1 is 127.0.0.1")
+    assert "/etc/hosts line 2 maps its own name node1 to 127.0.0.1: libprocess announces it" in item.meaning
+    named = Site.parse(
+        "name: x\nhosts: [{name: n, address: node1, roles: [zookeeper, mesos_master, marathon]}]\n"
+        "zookeeper: {allow_even: true}\nmesos: {master: {allow_even: true}}\n",
+        Path("x.yml"),
+    )
+    item = judged("address", seen(named, "maps=node1 127.0.1.1 2"), named)
+    assert item.state is State.PROBLEM
+    assert "ZooKeeper binds its quorum and election ports to it" in item.meaning
+    assert "Marathon's hostname" in item.meaning
 
 
 def test_a_port_may_be_held_by_the_service_that_it_is_for_and_by_no_other() -> None:

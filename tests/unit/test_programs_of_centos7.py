@@ -8,7 +8,9 @@ import pytest
 from local_host import PRESENT, LocalHost
 from mesos_site import site as mesos_site
 from mysql_site import site as mysql_site
+from scripts_sent import asked
 
+from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import Piece
 from runbook.services.docker import daemon, diagnose, ps
 from runbook.services.mesos import logs
@@ -41,6 +43,10 @@ case $1 in (show) echo LoadState=loaded; echo ActiveState=active; echo MainPID=0
 JOURNALCTL_219 = """\
 #!/bin/sh
 first=cat; since=
+case $* in (*MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e*)
+  echo "Suppressed 7124 messages from /system.slice/named.service"
+  echo "Suppressed 4321 messages from /system.slice/mesos-slave.service"; exit;;
+esac
 while [ $# -gt 0 ]; do
   case $1 in (-n) [ -z "$2" ] || first="head -n $2"; shift;; (--since) since=yes; shift;; esac
   shift
@@ -72,7 +78,27 @@ def test_a_container_that_ends_meanwhile_hides_no_other(host: LocalHost, questio
 
 
 def test_the_lines_of_a_journal_are_the_last_ones(host: LocalHost) -> None:
-    asked = logs._JOURNAL.format(program="mesos-slave", unit="mesos-slave.service", since="'3 min ago'")
-    lines = host.run(Piece("ask", asked))["ask"].out.splitlines()
-    assert (lines[-1], len(lines)) == ("port is already allocated", 301)
+    question = asked(mesos_site(), lambda hosts: logs.explain(hosts, "mesos-slave"))
+    lines = host.run(Piece("ask", question))["ask"].out.splitlines()
+    assert lines[-2:] == [
+        "port is already allocated",
+        "suppressed=Suppressed 4321 messages from /system.slice/mesos-slave.service",
+    ]
+    assert len(lines) == 302
     assert "line=port is already allocated" in host.run(Piece("ask", diagnose.question(mesos_site())))["ask"].out
+
+
+def test_what_journald_dropped_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message of systemd 219 (src/journal/journald-server.c:914), which keeps 1000 lines in 30 s."""
+    said = "suppressed=Suppressed 4321 messages from /system.slice/mesos-slave.service"
+    output = Output(f"active\nI1124 all is well\n{said}\n", "", 0)
+    (finding,) = logs._explained("node1", output, ())
+    assert (finding.cause, finding.evidence) == (
+        "journald dropped lines of its log",
+        "Suppressed 4321 messages from /system.slice/mesos-slave.service",
+    )
+    assert "RateLimitBurst" in finding.remedy
+    monkeypatch.setattr(Hosts, "run", lambda self, script: {"node1": Output(f"{said}\nfile=a.log 3\nx\n\n", "", 0)})
+    rows = logs.last_lines(Hosts.of(mesos_site()), "/var/log/mesos", ["a"], 5).frame
+    assert rows["log"].tolist() == ["a.log", "⚠ journald"]
+    assert "4321" in rows["last lines"][1]

@@ -141,6 +141,15 @@ def test_what_is_wrong_with_a_container_is_told() -> None:
     assert causes(inspected(port="5000", **DELETES)) == ["the registry is not published at port 8600"]
 
 
+def test_a_folder_that_selinux_keeps_from_the_registry_is_told() -> None:
+    """What registry:2.3 logs when its folder has usr_t and Docker runs with --selinux-enabled."""
+    output = inspected(**DELETES)
+    line = 'err.detail="filesystem: mkdir /var/lib/registry/docker: permission denied"'
+    (found,) = diagnose.container_findings(site(), "node1", Output(f"{output.stdout}log={line}\n", "", 0))
+    assert (found.cause, found.evidence) == ("the registry may not use its folder", line)
+    assert "run 7.3, which labels /opt/registry" in found.remedy
+
+
 def test_a_container_that_does_not_run_is_told_with_its_log_and_who_has_its_port() -> None:
     stopped, port = diagnose.container_findings(site(), "node1", inspected(running=False))
     assert stopped.cause == "the container registry does not run"

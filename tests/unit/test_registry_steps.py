@@ -108,7 +108,10 @@ def test_the_key_is_a_secret_and_its_owner_s(password: str) -> None:
     assert (key.mode, key.secret) == ("0600", True)
     assert isinstance(made[-1], HasRead)
     assert made[-1].paths == tuple(f"/etc/registry/{name}" for name in ("certificate.pem", "key.pem", "htpasswd"))
-    assert [step.label for step in steps.container_steps(site(), None)] == ["container registry"]
+    assert [step.label for step in steps.container_steps(site(), None)] == [
+        "SELinux label of /opt/registry",
+        "container registry",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -315,6 +319,61 @@ def test_tls_brings_the_ca_and_takes_the_registry_off_the_insecure_ones() -> Non
     assert after(members, settings) == f'{{"{KEY}": ["b:2"]}}'
     assert after(members, None) is None
     assert Absent(DROPIN) in trust.steps(site(TLS), replace(found, added=(ADDRESS,)), Mode.APPLY)
+
+
+def test_tls_empties_the_list_of_a_daemon_whose_daemon_json_was_removed() -> None:
+    """A reload without the key leaves the daemon's list as it is (seen with Docker 20.10: rm, SIGHUP, docker info)."""
+    tls = site(TLS)
+    found = Trust.read(probed(told=(ADDRESS,)))
+    assert (found.listed, trust.trusts(found.effective, ADDRESS)) == (None, True)
+    written = after(one(JsonMembers, found, tls), None)
+    assert written is not None
+    assert json.loads(written) == {KEY: []}
+    change = one(Docker, found, tls).plan(service(77, (ADDRESS,)), frozenset({SETTINGS}))
+    assert change is not None
+    assert change.actions == ("reload",)
+
+    # once it is taken over, nothing is left to do
+    settled = Trust.read(probed(settings=written))
+    assert after(one(JsonMembers, settled, tls), written) is None
+    assert one(Docker, settled, tls).plan(service(77, ())) is None
+
+
+@pytest.mark.parametrize(("removed", "restarts"), [(9600.0, True), (9400.0, False)])
+def test_tls_restarts_a_daemon_that_does_not_tell_after_daemon_json_was_removed(removed: float, restarts: bool) -> None:
+    """It started at 9500, by the host's clock."""
+    found = Trust.read(probed(version="1.11.1", told=None))
+    change = one(Docker, found, site(TLS)).plan(f"{service(77, None)}removed={removed}\n")
+    assert (change is not None) is restarts
+    assert one(Docker, found).plan(f"{service(77, None)}removed={removed}\n") is None
+
+
+def test_a_byte_order_mark_is_kept_from_docker_23_on_and_refused_before() -> None:
+    marked = "\ufeff" + json.dumps({"debug": True}) + "\n"
+    new = Trust.read(probed(settings=marked, version="23.0.1"))
+    written = after(one(JsonMembers, new), marked)
+    assert written is not None
+    assert written.startswith("\ufeff{")
+    assert json.loads(written.removeprefix("\ufeff")) == {"debug": True, KEY: [ADDRESS]}
+    assert Trust.read(probed(settings=written)).listed == (ADDRESS,)
+
+    old = Trust.read(probed(settings=marked))
+    with pytest.raises(StepFailed, match=r"begins with a byte order mark .*Docker accepts only from version 23 on"):
+        after(one(JsonMembers, old), marked)
+
+
+@pytest.mark.parametrize(("lost", "names"), [(True, True), (False, False)])
+def test_a_file_that_was_removed_is_seen_by_its_folder(lost: bool, names: bool, tmp_path: Path) -> None:
+    """A folder changes with its entries; with the creation of those that are there, nothing was removed."""
+    folder = tmp_path / "docker"
+    (folder / "certs.d" / ADDRESS).mkdir(parents=True)
+    (folder / "key.json").touch()
+    if lost:
+        later = time.time() + 60
+        os.utime(folder, (later, later))
+    script = trust._PROBE_REMOVED.format(file=f"{folder}/daemon.json", folder=folder)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("removed=") is names
 
 
 def test_tls_leaves_the_key_in_one_place_too() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,8 +25,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))
-    monkeypatch.setattr(lock, "SHARED", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES), prepend=os.pathsep)
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,6 +50,19 @@ def test_a_rollout_ends_with_its_outcome_and_its_folder(
     (folder,) = Path("outputs").iterdir()
     assert done.stdout.splitlines()[-2:] == [line, str(folder)]
     assert "1 Rehearsal" in done.stderr  # progress is not among what a program reads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--active-checks"], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks"),
+        ([], "ok: 0 changed, 1 ok, 0 failed, 0 would change, 0 skipped, 2 checks, 1 not tried"),
+    ],
+)
+def test_active_checks_reach_the_notebooks_that_have_them(tmp_path: Path, arguments: list[str], line: str) -> None:
+    folder = chapters(tmp_path / "notebooks", "nothing_to_do", "acts")
+    done = invoke("rollout", SITE, "--mode", "verify", "--notebooks", folder, *arguments)
+    assert (done.exit_code, done.stdout.splitlines()[-2]) == (0, line), done.output
 
 
 def test_chapters_can_be_chosen(tmp_path: Path) -> None:
@@ -98,7 +111,7 @@ def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path) -> None
     """The journal and the notebook of this rollout take less than 8 KiB each, the report more."""
     folder = chapters(tmp_path / "notebooks", "changes")
     program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n" + PROGRAM
-    command = [sys.executable, "-c", program, str(tmp_path), "", "rollout", str(SITE), "--notebooks", str(folder)]
+    command = [sys.executable, "-c", program, "", "rollout", str(SITE), "--notebooks", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1, done.stderr
     (record_folder,) = Path("outputs").iterdir()
@@ -111,10 +124,7 @@ def test_a_disk_that_is_full_is_told_without_a_traceback(tmp_path: Path) -> None
 
 PROGRAM = """
 import signal, sys
-from pathlib import Path
 from runbook.cli import main
-from runbook.rollout import lock
-lock.SHARED = Path(sys.argv.pop(1))
 ignored = sys.argv.pop(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job would ignore
 if ignored:
@@ -128,7 +138,7 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     folder = chapters(tmp_path / "notebooks", "cell_never_ends", "changes")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "", "rollout", str(SITE), "--mode", "apply"]
+    command = [sys.executable, "-c", PROGRAM, "", "rollout", str(SITE), "--mode", "apply"]
     with subprocess.Popen(
         [*command, "--notebooks", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -147,16 +157,93 @@ def test_a_signal_stops_the_kernel_closes_the_record_and_frees_the_lock(
     assert chapter["outcome"] == "died"
     assert chapter["reason"].endswith(f"interrupted by {number.name}")
     assert record.verify(record_folder).faults == ()
-    assert lock.holder_in(lock.lock_file("rehearsal")) is None
+    assert lock.holder_of(Site.load(SITE)) is None
 
     notebook = executed(Finished(record_folder, record.history_of(record_folder), status), "cell_never_ends")
     assert statuses(notebook)["chapter.finish()"] == "not run"
     assert [process for process in kernels() if str(tmp_path) in process] == []
 
 
+def test_an_interrupt_ends_a_verification_which_a_killed_kernel_does_not(tmp_path: Path) -> None:
+    folder = chapters(tmp_path / "notebooks", "kernel_is_killed", "cell_never_ends", "nothing_to_do")
+    command = [sys.executable, "-c", PROGRAM, "", "rollout", str(SITE), "--mode", "verify", "--notebooks", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        begun = 0
+        while begun < 2:
+            begun += "1.1 Nothing to do: ok" in process.stderr.readline()
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate()
+    assert process.returncode == 130
+    content = json.loads((Path(out.splitlines()[-1]) / record.RECORD).read_text())
+    assert [chapter["outcome"] for chapter in content["chapters"]] == ["died", "died"]
+    assert content["stopped"] == "interrupted by SIGINT"
+
+
+def applying(folder: Path) -> subprocess.Popen[str]:
+    """A rollout by the command in mode apply, once its first section has ended."""
+    command = [sys.executable, "-c", PROGRAM, "", "rollout", str(SITE), "--mode", "apply", "--notebooks", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "1.1 Nothing to do: ok" not in process.stderr.readline():
+        assert process.poll() is None
+    return process
+
+
+def test_after_a_rollout_was_killed_the_next_one_is_not_refused(tmp_path: Path) -> None:
+    with applying(chapters(tmp_path / "notebooks", "cell_never_ends")) as process:
+        beside = invoke("rollout", SITE, "--mode", "apply", "--notebooks", chapters(tmp_path / "beside", "changes"))
+        process.kill()
+        process.wait()
+        after = invoke("rollout", SITE, "--mode", "apply", "--notebooks", chapters(tmp_path / "after", "changes"))
+    assert (beside.exit_code, after.exit_code) == (1, 0), after.output
+    assert f"(process {process.pid}) since " in beside.stderr
+    assert str(process.pid) not in after.output
+
+
+def test_a_notebook_by_hand_is_refused_beside_a_rollout_and_a_rollout_beside_it(tmp_path: Path) -> None:
+    """Raw papermill, without the runbook's engine: its kernel takes the lock."""
+    notebooks = chapters(tmp_path / "notebooks", "cell_never_ends", "changes")
+    parameters = ["-p", "site_file", str(SITE), "-p", "mode", "apply", "--no-progress-bar"]
+
+    def papermill(name: str) -> list[str]:
+        return [sys.executable, "-m", "papermill", str(notebooks / f"{name}.ipynb"), str(tmp_path / name), *parameters]
+
+    with applying(notebooks) as process:
+        refused = subprocess.run(papermill("01_changes"), capture_output=True, text=True, check=False)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert refused.returncode == 1
+    assert "LockHeld: another rollout of site rehearsal runs" in refused.stderr
+    assert f"(process {process.pid}) since " in refused.stderr
+
+    with subprocess.Popen(papermill("00_cell_never_ends"), stderr=subprocess.DEVNULL) as by_hand:
+        while (holder := lock.holder_of(Site.load(SITE))) is None:
+            assert by_hand.poll() is None
+            time.sleep(0.1)
+        beside = invoke("rollout", SITE, "--chapters", "1", "--mode", "apply", "--notebooks", notebooks)
+        os.kill(holder.process, signal.SIGKILL)  # its kernel
+        by_hand.wait()
+    assert beside.exit_code == 1
+    assert f"another rollout of site rehearsal runs: {holder}" in beside.stderr
+    assert invoke("rollout", SITE, "--chapters", "1", "--mode", "apply", "--notebooks", notebooks).exit_code == 0
+
+
+def test_an_interrupt_before_there_is_a_record_ends_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock.SiteLock, "take", interrupted)
+    done = invoke("rollout", SITE, "--mode", "apply", "--notebooks", chapters(tmp_path / "notebooks", "changes"))
+    assert (done.exit_code, done.stderr) == (130, "Error: interrupted\n")
+
+
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     folder = chapters(tmp_path / "notebooks", "nothing_to_do", "changes")
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path), "SIGHUP", "rollout", str(SITE), "--notebooks", str(folder)]
+    command = [sys.executable, "-c", PROGRAM, "SIGHUP", "rollout", str(SITE), "--notebooks", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while "1.1 Nothing to do: ok" not in process.stderr.readline():

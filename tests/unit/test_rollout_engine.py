@@ -25,7 +25,7 @@ def papermill(folder: Path, notebook: str, output: str, *options: str) -> subpro
     return subprocess.run(
         [*command, "-p", "site_file", str(SITE)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(FIXTURES)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FIXTURES), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
@@ -39,10 +39,19 @@ def test_papermill_runs_a_chapter_with_its_own_engine(tmp_path: Path) -> None:
     assert (content["outcome"], content["mode"], content["changed"]) == ("changed", "apply", 1)
 
 
-def test_papermill_fails_where_the_chapter_fails_and_the_record_is_closed(tmp_path: Path) -> None:
-    done = papermill(tmp_path, "step_fails", "out.ipynb")
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [
+        ("apply", "ApplyFailed: node1: conf: exit status 1\n  remedy: look at node1"),
+        ("verify", "ChapterFailed: 1 Rehearsal: failed\nsection 1.5: node1: /etc/conf: exit status 1"),
+    ],
+)
+def test_papermill_fails_where_the_chapter_fails_and_the_record_is_closed(
+    tmp_path: Path, mode: str, error: str
+) -> None:
+    done = papermill(tmp_path, "step_fails", "out.ipynb", "-p", "mode", mode)
     assert done.returncode == 1
-    assert "ApplyFailed: node1: conf: exit status 1\n  remedy: look at node1" in done.stderr
+    assert error in done.stderr
     (content,) = (json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/record.json"))
     assert content["outcome"] == "failed"
 

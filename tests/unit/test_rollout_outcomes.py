@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nbformat
@@ -17,12 +18,16 @@ from runbook.rollout.lock import Holder
 from runbook.rollout.run import Finished
 
 FIXTURES = SITE.parent
+NOT_IN_ZOOKEEPER = (
+    "the lock in ZooKeeper is not taken: no member of 127.0.0.1:9 accepts connections; "
+    "rollouts of other machines are not kept out, those of this machine are"
+)
+"""The note of each apply on the fixtures' site, whose ensemble refuses connections."""
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FIXTURES))  # the kernels' `import rehearsal`
-    monkeypatch.setattr(lock, "SHARED", tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(FIXTURES), prepend=os.pathsep)  # the kernels' `import rehearsal`
 
 
 def told(finished: Finished) -> list[tuple[Outcome, str | None]]:
@@ -71,7 +76,8 @@ def test_chapters_about_a_role_that_no_host_has_are_left_out(tmp_path: Path) -> 
     notebooks = about(tmp_path, nothing_to_do="zookeeper", changes="marathon")
     finished = run.rollout(SITE, mode=Mode.APPLY, outputs=tmp_path / "outputs", notebooks=notebooks)
     assert told(finished) == [(Outcome.OK, None)]
-    assert finished.history.notes == ["1 changes is left out: no host has the role marathon, which chapter 1 is about"]
+    left_out = "1 changes is left out: no host has the role marathon, which chapter 1 is about"
+    assert finished.history.notes == [left_out, NOT_IN_ZOOKEEPER]
     assert "1 changes is left out" in (finished.folder / "report.html").read_text()
 
 
@@ -98,6 +104,55 @@ def test_verify_goes_on_after_drift_and_says_what_differs(tmp_path: Path) -> Non
     assert set(statuses(executed(finished, "differs")).values()) == {"completed", "failed"}  # its last cell says so
 
 
+EVERY_END = ["step_fails", "kernel_is_killed", "differs", "raises_outside_a_section", "leaves_by_sys_exit", "changes"]
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.VERIFY])
+def test_what_only_looks_goes_through_all_chapters_whatever_becomes_of_them(tmp_path: Path, mode: Mode) -> None:
+    finished = rollout(tmp_path, *EVERY_END, mode=mode)
+    died, drift = Outcome.DIED, Outcome.DRIFT if mode is Mode.VERIFY else Outcome.WOULD_CHANGE
+    outcomes = [Outcome.FAILED, died, drift, died, died, Outcome.CHANGED]
+    assert [outcome for outcome, _ in told(finished)] == outcomes
+    assert (finished.history.outcome, finished.status) == (died, 4)
+    content = json.loads((finished.folder / record.RECORD).read_text())
+    assert [chapter["outcome"] for chapter in content["chapters"]] == outcomes
+    assert record.verify(finished.folder).faults == ()
+    failed = [section.outcome for section in finished.history.chapters[0].sections]
+    assert failed[-1] is Outcome.FAILED
+    assert set(statuses(executed(finished, "step_fails")).values()) == {"completed", "failed"}  # its last cell says so
+    lines = finished.lines()
+    assert "1 failed: node1: /etc/conf: exit status 1" in lines
+    assert "1 died: cell 6 (import os): kernel killed by signal 9 (SIGKILL)" in lines
+
+
+def test_a_kernel_that_dies_right_after_a_section_failed_has_died(tmp_path: Path) -> None:
+    """In mode verify the section's error did not end the notebook."""
+    notebooks = chapters(tmp_path / "notebooks", "step_fails")
+    (path,) = notebooks.iterdir()
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = "import os\nos._exit(7)"
+    nbformat.write(notebook, path)
+    finished = run.rollout(SITE, mode=Mode.VERIFY, outputs=tmp_path / "outputs", notebooks=notebooks)
+    ((outcome, reason),) = told(finished)
+    assert outcome is Outcome.DIED
+    assert reason is not None
+    assert "kernel ended with exit status 7" in reason
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["nothing_to_do", "differs", "step_fails"], 1),
+        (["differs", "nothing_to_do"], 3),
+        (["kernel_is_killed", "differs", "step_fails", "nothing_to_do"], 4),
+    ],
+)
+def test_the_exit_status_is_that_of_the_worst_chapter(tmp_path: Path, names: list[str], status: int) -> None:
+    finished = rollout(tmp_path, *names, mode=Mode.VERIFY)
+    assert finished.status == status
+    assert len(finished.history.chapters) == len(names)
+
+
 def test_a_claim_that_does_not_hold_fails_a_verification(tmp_path: Path) -> None:
     finished = rollout(tmp_path, "claim_does_not_hold", mode=Mode.VERIFY)
     assert (finished.history.outcome, finished.status) == (Outcome.FAILED, 1)
@@ -117,7 +172,7 @@ def test_a_killed_kernel_is_recorded_as_killed(tmp_path: Path) -> None:
     finished = rollout(tmp_path, "kernel_is_killed", "nothing_to_do")
     reason = "cell 6 (import os): kernel killed by signal 9 (SIGKILL)"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     assert statuses(executed(finished, "kernel_is_killed")) == {
         "yes = False": "completed",
         "chapter = rehearsal.Chapter(site_file, mode, yes)": "completed",
@@ -134,7 +189,7 @@ def test_a_cell_that_runs_out_of_time_is_recorded_as_that(tmp_path: Path) -> Non
     finished = rollout(tmp_path, "cell_never_ends", cell_timeout=5)
     reason = "cell 6 (chapter.wait(600)): cell timeout: it did not end within 5 s"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     assert [(section.number, section.outcome) for section in finished.history.chapters[0].sections] == [
         ("1.1", Outcome.OK),
         ("1.6", Outcome.DIED),
@@ -148,7 +203,7 @@ def test_sys_exit_is_recorded_as_that_whatever_its_status(tmp_path: Path) -> Non
     finished = rollout(tmp_path, "leaves_by_sys_exit")
     reason = "cell 6 (chapter.leave(0)): sys.exit(0)"
     assert told(finished) == [(Outcome.DIED, reason)]
-    assert finished.status == 1
+    assert finished.status == 4
     notebook = statuses(executed(finished, "leaves_by_sys_exit"))
     assert (notebook["chapter.leave(0)"], notebook["chapter.change()"]) == ("failed", "not run")
     assert reason in banner(finished, "leaves_by_sys_exit")
@@ -201,7 +256,7 @@ def test_a_notebook_without_the_parameters_is_refused_before_anything_is_run(tmp
 def somebody_applies(tmp_path: Path) -> Holder:
     """The lock file as somebody left it who is still there: process 1."""
     holder = Holder("other@there", "their-record", 1, journal.utc_now())
-    lock.lock_file("rehearsal").write_text(holder.data())
+    lock.lock_files(run.Site.load(SITE))[0].write_text(holder.data())
     return holder
 
 
@@ -213,7 +268,7 @@ def test_a_plan_notes_who_applies_meanwhile(tmp_path: Path, somebody_applies: Ho
 
 def test_an_apply_beside_another_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     site = run.Site.load(SITE)
-    with lock.SiteLock(site, Holder("other@there", "theirs", 1, journal.utc_now())), pytest.raises(LockHeld):
+    with lock.SiteLock(site, Holder.here("theirs")), pytest.raises(LockHeld, match="record theirs"):
         rollout(tmp_path, "nothing_to_do")
     assert not (tmp_path / "outputs").exists()
 
@@ -228,7 +283,7 @@ def test_a_lock_that_is_lost_between_chapters_ends_the_rollout(tmp_path: Path, m
     finished = rollout(tmp_path, "nothing_to_do", "changes")
     assert told(finished) == [(Outcome.OK, None)]
     assert finished.history.stopped == "another rollout of site rehearsal runs: other@there"
-    assert (finished.history.outcome, finished.status) == (Outcome.DIED, 1)
+    assert (finished.history.outcome, finished.status) == (Outcome.DIED, 4)
 
 
 def test_a_notebook_that_cannot_be_written_is_why_its_chapter_died(

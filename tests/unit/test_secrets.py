@@ -26,7 +26,7 @@ from markupsafe import escape
 
 from runbook import secrets
 from runbook.errors import SecretError
-from runbook.secrets import MASK, SHORTEST, Redactor, Secret, SecretReference
+from runbook.secrets import MASK, SHORTEST, Redactor, Secret, SecretReference, mask_arguments
 
 VISIBLE = st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp"))
 VALUES = st.text(VISIBLE, min_size=SHORTEST, max_size=40)
@@ -417,3 +417,22 @@ class TestReferencesInData:
     def test_a_missing_one_is_named(self) -> None:
         with pytest.raises(SecretError, match="env:DEMO_UNSET: the environment variable is not set"):
             secrets.reveal({"secret": "env:DEMO_UNSET"})
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        # the command line of Marathon 1.1.1 (bin/marathon-framework of that tag)
+        ("run_jar --http_credentials user:heron --hostname a", "run_jar --http_credentials *** --hostname a"),
+        ("java --mesos_authentication_secret=heron x", "java --mesos_authentication_secret=*** x"),
+        ("x --zk zk://user:heron@10.0.0.1:2181/marathon", "x --zk zk://***@10.0.0.1:2181/marathon"),
+        ('Environment="HTTP_PROXY=http://me:heron@proxy:3128/"', 'Environment="HTTP_PROXY=http://***@proxy:3128/"'),
+        ("mysqld --password 'heron' -p", "mysqld --password '***' -p"),
+        ("MYSQL_ROOT_PASSWORD=heron exec x", "MYSQL_ROOT_PASSWORD=*** exec x"),
+        ("x --secret --other heron", "x --secret --other heron"),  # a switch has no value
+        ("docker-proxy -proto tcp -host-port 8600", "docker-proxy -proto tcp -host-port 8600"),
+        ("nc -l -k -p 2181 me@host", "nc -l -k -p 2181 me@host"),
+    ],
+)
+def test_of_the_command_lines_of_others_secrets_are_masked_by_their_names(text: str, masked: str) -> None:
+    assert mask_arguments(text) == masked

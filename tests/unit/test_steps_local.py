@@ -619,6 +619,19 @@ def test_a_daemon_is_started_restarted_when_its_file_is_newer_and_stopped(
     assert stopped.summary == "stop"
 
 
+def test_a_daemon_runs_in_its_folder_and_not_in_the_language_of_the_script(
+    host: LocalHost, tmp_path: Path, tree: Path, daemon: Any
+) -> None:
+    """A JVM takes its encoding from the locale, and zkServer.sh writes zookeeper.out where it stands (zkEnv.sh)."""
+    host.apply(daemon(RUNS, folder=str(tree)))
+    process = Path("/proc") / (tmp_path / "daemon.pid").read_text()
+    assert (process / "cwd").readlink() == tree
+    assert b"LC_ALL=en_US.UTF-8" in (process / "environ").read_bytes().split(b"\0")
+    host.apply(daemon(RUNS, running=False))
+    host.apply(daemon(RUNS, folder=str(tree / "absent")))
+    assert (Path("/proc") / (tmp_path / "daemon.pid").read_text() / "cwd").readlink() == Path("/")
+
+
 def test_a_daemon_that_takes_its_time_to_end_is_awaited(host: LocalHost, tmp_path: Path, daemon: Any) -> None:
     """zkServer.sh removes the pid file as soon as it has sent the signal: the process, not the file, tells the end."""
     step = daemon('trap "sleep 1; exit" TERM; ' + RUNS, running=True)
@@ -651,4 +664,4 @@ def test_a_pid_file_that_names_another_program_is_told(host: LocalHost, tmp_path
         other.kill()
         other.wait()
     assert frame.status == 1
-    assert f"names process {other.pid}, which is another program: sleep 60" in frame.err
+    assert f"names process {other.pid}, which is another program: sleep\n" in frame.err

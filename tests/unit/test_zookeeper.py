@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from zookeeper_payloads import said, site
@@ -23,6 +24,7 @@ from runbook.errors import (
 )
 from runbook.remote.steps import sha256
 from runbook.services.zookeeper import connection_file, identity, service, settings
+from runbook.services.zookeeper_config import ZooCfg
 from runbook.services.zookeeper_ensemble import (
     Answer,
     Ensemble,
@@ -281,6 +283,42 @@ def test_members_that_ran_by_themselves_join_while_at_most_one_has_data() -> Non
 )
 def test_a_restarted_member_is_back_once_it_does_its_part(modes: tuple[str, ...], host: str, holds: bool) -> None:
     assert ensemble(*modes).is_back(host).holds is holds
+
+
+def grouped(*modes: str, cfg: str, observers: tuple[int, ...] = ()) -> Ensemble:
+    """The same with numbers, observers and a zoo.cfg."""
+    members = ensemble(*modes).members
+    numbered = [replace(one, myid=n, votes=n not in observers) for n, one in enumerate(members, start=1)]
+    return Ensemble(tuple(numbered), ZooCfg(cfg))
+
+
+def test_observers_do_not_count_for_the_majority() -> None:
+    watched = grouped("leader", "follower", "no answer", "observer", "observer", cfg="", observers=(4, 5))
+    assert watched.majority == 2
+    assert not watched.can_spare("node2").holds
+    assert watched.can_spare("node4").holds
+    assert watched.led().holds
+    four = grouped("leader", "follower", "follower", "observer", cfg="", observers=(4,))
+    assert four.can_spare("node1").holds  # of four voters, two would be too few
+    lonely = grouped("not serving", "no answer", "no answer", "not serving", cfg="", observers=(4,))
+    assert "1 of the 2 members" in lonely.is_back("node1").text
+
+
+@pytest.mark.parametrize(
+    ("cfg", "host", "spared"),
+    [
+        ("group.1=1:2:3\ngroup.2=4\ngroup.3=5\n", "node5", True),
+        ("group.1=1:2:3\ngroup.2=4\ngroup.3=5\n", "node1", True),
+        ("group.1=1:2\ngroup.2=3:4\ngroup.3=5\nweight.5=0\n", "node1", False),  # half of a group, and one of two
+        ("group.1=1:2:3:4:5\nweight.1=9\n", "node1", False),  # which has most of the weight
+        ("group.1=1:2:3:4:5\nweight.1=9\n", "node2", True),
+    ],
+)
+def test_groups_say_who_can_be_spared(cfg: str, host: str, spared: bool) -> None:
+    five = grouped("leader", "follower", "follower", "follower", "follower", cfg=cfg)
+    evidence = five.can_spare(host)
+    assert evidence.holds is spared, evidence.text
+    assert "quorum of the groups in zoo.cfg" in evidence.text
 
 
 def test_the_leader_comes_last_and_what_does_not_run_first() -> None:

@@ -5,7 +5,9 @@ Processes and ports are not this machine's but the test's: of what the probe pri
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -92,6 +94,24 @@ def test_nothing_is_found_where_all_is_well(host: Host, shell: str) -> None:
 
 
 def test_one_that_was_never_started_is_told_to_be_started(host: Host) -> None:
+    assert host.causes() == ["ZooKeeper does not run"]
+
+
+def test_what_zookeeper_env_sends_elsewhere(host: Host) -> None:
+    (host.conf / "zookeeper-env.sh").write_text(
+        "export JAVA_HOME=/usr/jdk64\nexport ZOO_LOG_DIR=/var/log/zookeeper\n"
+        "  export ZOOPIDFILE=/var/run/zookeeper/zookeeper_server.pid\n#ZOOPIDFILE=/x\n"
+    )
+    pids, logs = host.found()
+    assert pids.cause == "zkServer.sh writes another pid file"
+    assert f"ZOOPIDFILE=/var/run/zookeeper/zookeeper_server.pid, not {host.data}" in pids.evidence
+    assert (pids.remedy, logs.remedy) == (
+        "set zookeeper.pid_dir to /var/run/zookeeper",
+        "set zookeeper.log_dir to /var/log/zookeeper",
+    )
+    (host.conf / "zookeeper-env.sh").write_text(
+        f'export ZOO_LOG_DIR={host.logs}/\nexport ZOOPIDFILE="{host.data}/zookeeper_server.pid"\n'
+    )
     assert host.causes() == ["ZooKeeper does not run"]
 
 
@@ -253,6 +273,178 @@ def test_what_only_the_log_tells(host: Host, case: str, cause: str) -> None:
     (finding,) = host.found()
     assert finding.cause == cause
     assert finding.evidence.startswith("the log says: ")
+
+
+@pytest.mark.parametrize(
+    ("case", "cause", "remedy"),
+    [
+        (
+            "snapshots-folder-has-logs",
+            "transaction logs are in the snapshots' folder",
+            "/data/version-2/log.* ",
+        ),
+        (
+            "logs-folder-has-snapshots",
+            "snapshots are in the transaction logs' folder",
+            "/txns/version-2/snapshot.* ",
+        ),
+        ("no-such-id", "no server line has its id", "apply 2.2.1 and 2.2.2"),
+        ("myid-blank", "myid is not a number", "without blanks"),
+        ("epochs", "the data on disk do not fit together", "copy version-2 first"),
+        ("members-beside-dynamic", "zoo.cfg has members beside dynamicConfigFile", "take the lines server.N"),
+        ("not-in-a-group", "the groups of zoo.cfg do not hold each voting member once", "correct group.N"),
+        ("observers-alone", "there are observers and too few voting members", "let at least two"),
+        ("permission", "ZooKeeper may not use its files", "chown -R"),
+    ],
+)
+def test_what_a_log_tells_is_not_taken_for_a_stale_pid_file(host: Host, case: str, cause: str, remedy: str) -> None:
+    (host.data / "zookeeper_server.pid").write_text("4711")
+    txns = host.root / "txns"
+    txns.mkdir()
+    host.zoo_cfg.write_text(host.zoo_cfg.read_text() + f"dataLogDir={txns}\n")
+    host.log(case)
+    (finding,) = host.found()
+    assert finding.cause == cause
+    assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        # BinaryInputArchive.checkLength of 3.4.6 and 3.8; the second is of InvalidSnapshotTest
+        ("java.io.IOException: Unreasonable length = 4194304", "a record on disk is longer than jute.maxbuffer"),
+        ("java.io.IOException: Unreasonable length = 977468229", "the data on disk are damaged"),
+        ("java.io.IOException: Unreasonable length = -17", "the data on disk are damaged"),
+        # QuorumPeerConfig.parseProperties of 3.4.6
+        ("java.lang.IllegalArgumentException: dataLogDir /srv/x is missing.", "a data folder is missing"),
+        ("java.io.FileNotFoundException: /x/version-2/log.1 (Permission denied)", "ZooKeeper may not use its files"),
+        ("java.io.IOException: No space left on device", "the disk was full"),
+        ("java.lang.UnsupportedClassVersionError: org/apache/zookeeper", "Java is too old for this ZooKeeper"),
+        ("Error: Could not find or load main class org.apache.zookeeper.x", "Java does not find ZooKeeper's classes"),
+        ("Invalid maximum heap size: -Xmx1Q", "Java refuses its flags"),
+        (
+            "o.a.z.server.admin.AdminServer$AdminServerException: Problem starting AdminServer",
+            "the port of the AdminServer",
+        ),
+    ],
+)
+def test_other_lines_that_keep_it_from_starting(host: Host, line: str, cause: str) -> None:
+    head = "2026-11-24 21:59:56,983 [myid:] - INFO  [main:QuorumPeerConfig@177] - Reading configuration from: zoo.cfg"
+    (host.logs / "zookeeper-root-server-node3.log").write_text(f"{head}\n{line}\n")
+    (finding,) = host.found()
+    assert finding.cause.startswith(cause)
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        # Follower.followLeader and Learner.registerWithLeader of 3.4.6
+        ("java.io.IOException: Error: Epoch of leader is lower", "the leader's history is older than its own"),
+        (
+            "java.io.IOException: Leaders epoch, 3 is less than accepted epoch, 5",
+            "the leader's history is older than its own",
+        ),
+    ],
+)
+def test_a_member_that_runs_and_is_ahead_of_its_leader(host: Host, line: str, cause: str) -> None:
+    host.processes = {7: JAVA}
+    (host.data / "zookeeper_server.pid").write_text("7")
+    (host.logs / "zookeeper-root-server-node3.log").write_text(f"Reading configuration from: x\n{line}\n")
+    well = host.ask()
+    (finding,) = host.found(others={"node1": well, "node2": well})
+    assert (finding.cause, finding.remedy[:22]) == (cause, "do not remove its data")
+
+
+def test_a_name_that_does_not_resolve(host: Host) -> None:
+    host.processes = {7: JAVA}
+    (host.data / "zookeeper_server.pid").write_text("7")
+    host.log("unresolved")
+    well = host.ask()
+    (finding,) = host.found(others={"node1": well, "node2": well})
+    assert finding.cause == "a server line names a host that is not known here"
+
+
+def test_files_in_the_wrong_folder_are_found_where_the_log_is_gone(host: Host) -> None:
+    txns = host.root / "txns"
+    txns.mkdir()
+    host.zoo_cfg.write_text(host.zoo_cfg.read_text() + f"dataLogDir={txns}\n")
+    (finding,) = host.found()
+    assert finding.cause == "transaction logs are in the snapshots' folder"
+    assert f"log.100000001 in {host.data}/version-2" in finding.evidence
+    # the same folder under another name is no other one
+    (host.root / "link").symlink_to(host.data)
+    host.zoo_cfg.write_text(host.zoo_cfg.read_text().replace(str(txns), f"{host.root}/link/"))
+    assert host.causes() == ["ZooKeeper does not run"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text, data: text.replace("\n", "\r\n"),
+        lambda text, data: text.replace("\n", "  \t\n"),
+        lambda text, data: text.replace("=", " = "),
+        lambda text, data: text.replace("=", ": "),
+        lambda text, data: text.replace(f"{data}\n", f"{data}/\n"),
+        lambda text, data: text.replace(f"{data}\n", f"{data}/../link\n"),
+        lambda text, data: text + "server.4=198.51.100.14:2888:3888:observer\ngroup.1=1:2:3\n",
+        lambda text, data: text.replace(":3888", ":3888:participant;0.0.0.0:2181"),
+    ],
+)
+def test_zoo_cfg_may_be_written_in_any_way_that_means_the_same(host: Host, written: Callable[[str, Path], str]) -> None:
+    (host.root / "link").symlink_to(host.data)
+    host.zoo_cfg.write_bytes(written(host.zoo_cfg.read_text(), host.data).encode())
+    assert host.causes(serving=True) == []
+
+
+def test_a_byte_order_mark_takes_the_first_setting_away(host: Host) -> None:
+    host.zoo_cfg.write_bytes(
+        b"\xef\xbb\xbfclientPort=2181\n" + host.zoo_cfg.read_bytes().replace(b"clientPort=2181\n", b"")
+    )
+    assert host.causes() == ["zoo.cfg begins with a byte order mark", "clientPort differs from the parameters"]
+
+
+def test_members_in_a_dynamic_file(host: Host) -> None:
+    lines = host.zoo_cfg.read_text().splitlines()
+    dynamic = host.conf / "zoo.cfg.dynamic.100000000"
+    dynamic.write_text("\n".join(f"{line}:participant;0.0.0.0:2181" for line in lines if line.startswith("server.")))
+    static = [line for line in lines if not line.startswith(("server.", "clientPort"))]
+    host.zoo_cfg.write_text("\n".join([*static, f"dynamicConfigFile={dynamic}", ""]))
+    assert host.causes(serving=True) == []
+    dynamic.write_text(dynamic.read_text().replace("100.12", "100.99"))
+    (finding,) = host.found(serving=True)
+    assert finding.cause == "the list of members is wrong"
+    assert finding.evidence.startswith(f"{dynamic} has server.2=198.51.100.99")
+    assert "reconfig" in finding.remedy
+    dynamic.unlink()
+    assert host.causes() == ["the dynamic file is missing"]
+
+
+def test_a_zookeeper_that_was_started_with_another_file(host: Host) -> None:
+    other = host.root / "other.cfg"
+    other.write_text("dataDir=/x\n")
+    for written, found in (
+        (str(other), True),
+        ("other.cfg", True),
+        (str(host.zoo_cfg), False),
+        ("conf/zoo.cfg", False),
+    ):
+        command = ["sh", "-c", "sleep 60; :", PROCESS, written]
+        with subprocess.Popen(command, cwd=host.root, start_new_session=True) as zookeeper:
+            (host.data / "zookeeper_server.pid").write_text(str(zookeeper.pid))
+            output = host.ask()
+            os.killpg(zookeeper.pid, signal.SIGKILL)
+        assert (f"runswith={zookeeper.pid} {written}" in output.stdout) is found
+        told = f"{output.stdout}\npidprocess={JAVA}\nruns={zookeeper.pid}"
+        causes = [one.cause for one in diagnose(host.site, {"node3": Output(told, "", 0)}, frozenset({"node3"}))]
+        assert causes == ["ZooKeeper runs with another zoo.cfg"] * found
+
+
+def test_its_own_name_is_the_loopback(host: Host) -> None:
+    output = host.ask()
+    lines = f"{output.stdout}\nmaps=node3.example 127.0.1.1 2\nmaps=198.51.100.13 127.0.0.1 3"
+    found = diagnose(host.site, {"node3": Output(lines, "", 0)}, frozenset({"node3"}))
+    assert [one.cause for one in found] == ["its own name is the loopback"]  # only the name that members call it by
+    assert "line 3 maps 198.51.100.13 to 127.0.0.1" in found.of("node3")[0].evidence
 
 
 def test_what_the_log_says_of_an_earlier_start_does_not_count(host: Host) -> None:

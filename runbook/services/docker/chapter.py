@@ -78,7 +78,7 @@ class DockerHosts(Chapter):
         with self.section("5.2", "Enabled and running"):
             # a plan foresees a package that is not there yet
             package = (engine.install(self.site),) if self.mode is Mode.PLAN else ()
-            steps = (*package, engine.service(self.site))
+            steps = (*package, *engine.drift(self.site), engine.service(self.site))
             try:
                 return self._applied(lambda: engine.restart_gently(self.members, steps, "service docker start"))
             except ApplyFailed as error:

@@ -17,6 +17,8 @@ from runbook.remote.shell import facts
 from runbook.services.probes import INSPECT_EACH, values
 
 SETTINGS = "/etc/docker/daemon.json"
+REGISTRY_DROP_IN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
+"""The drop-in of Docker's unit that chapter 7 writes where the trust must be on the command line."""
 RETURNING = frozenset({"always", "unless-stopped"})
 """The restart policies with which a container that ran comes back with Docker."""
 
@@ -112,9 +114,9 @@ def settings_of(found: Mapping[str, str]) -> dict[str, Any]:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """The JSON object that a text is, or an empty one."""
+    """The JSON object that a text is, with or without a byte order mark, or an empty one."""
     try:
-        found = json.loads(text)
+        found = json.loads(text.removeprefix("\ufeff"))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -12,15 +12,18 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from runbook.remote.hosts import DEADLINE, Hosts, Output
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult, StepResult
+from runbook.remote.shell import Facts as ProbeFacts
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Package, Step
+from runbook.remote.units import PackagedUnit, SafePaths, command_probe, masked, other_command
+from runbook.secrets import mask_arguments
 from runbook.services.docker import daemon
 from runbook.services.docker.returned import Before
 from runbook.services.mesos.steps import Daemon
@@ -88,9 +91,20 @@ class DockerService(Daemon):
 
     name: str = UNIT
     restart_if_newer: tuple[str, ...] = (f"/usr/lib/systemd/system/{UNIT}.service",)
+    own_drop_ins: tuple[str, ...] = field(default=(daemon.REGISTRY_DROP_IN,), kw_only=True)
 
     def probe(self) -> str:
-        return super().probe() + _RUNNING
+        return super().probe() + _RUNNING + command_probe(UNIT)
+
+    def _runs_differently(self, present: ProbeFacts, state: str) -> dict[str, tuple[str, str]]:
+        """The options of the process against those of the unit. Options that a foreign drop-in adds are no reason to
+        restart: `PackagedUnit` reports that drop-in."""
+        if (differ := other_command(state)) is None:
+            return {}
+        running, given = differ
+        if self.foreign_drop_ins(state) and not [word for word in running if word not in given]:
+            return {}
+        return {"process, options": (masked(" ".join(running)), masked(" ".join(given)) + " (its unit)")}
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         change = super().plan(state, pending)
@@ -100,7 +114,9 @@ class DockerService(Daemon):
             or values(state, "live_restore") == ("true",)
         ):
             return change
-        return _gated(change, state, "the restart ends")
+        gated = _gated(change, state, "the restart ends")
+        consequence = "; ".join(filter(None, [gated.consequence, change.consequence]))
+        return replace(gated, gate=gated.gate or change.gate, consequence=consequence)
 
 
 def install(site: Site) -> Step:
@@ -110,7 +126,17 @@ def install(site: Site) -> Step:
 
 def service(site: Site) -> DockerService:
     """The service, which must have started after its package was installed."""
-    return DockerService(package=site.docker.package)
+    return DockerService(package=site.docker.package, allowed_drop_ins=site.docker.allowed_drop_ins)
+
+
+def drift(site: Site) -> tuple[Step, ...]:
+    """What an administrator changed of Docker's units, and who may write its settings."""
+    package, allowed = site.docker.package, site.docker.allowed_drop_ins
+    return (
+        PackagedUnit(UNIT, package, own=(daemon.REGISTRY_DROP_IN,), allowed=allowed),
+        PackagedUnit(f"{UNIT}.socket", package, allowed=allowed, verify=False),
+        SafePaths(UNIT, ("/etc/docker", daemon.SETTINGS, "/etc/docker/certs.d", "/etc/sysconfig/docker")),
+    )
 
 
 def restart_gently(
@@ -198,7 +224,8 @@ def unit_of(output: Output) -> tuple[str, str]:
         state = "⚠ systemd has not read it since it was changed: run `systemctl daemon-reload`"
     else:
         state = "✓ as shipped" + (f", with {plural(len(drop_ins), 'drop-in')}" if drop_ins else "")
-    return state, base64.b64decode(found["unit"]).decode("utf-8", "replace").rstrip()
+    # a proxy's URL in it may have a password
+    return state, mask_arguments(base64.b64decode(found["unit"]).decode("utf-8", "replace").rstrip())
 
 
 # 5.2: what the engine says of itself

@@ -18,6 +18,7 @@ import pandas as pd
 from runbook.errors import StepFailed
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.shell import quote
+from runbook.secrets import mask_arguments
 from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
@@ -63,8 +64,10 @@ def _frame(answers: Mapping[str, Output]) -> pd.DataFrame:
     for host, output in answers.items():
         tasks = dict(line.split(" ", 1) for line in values(output.stdout, "task"))
         for line in values(output.stdout, "ps"):
-            container, name, *shown = line.split("\t")
-            rows.append((host, name, container, *shown, _task(tasks.get(container, ""))))
+            container, name, image, command, *shown = line.split("\t")
+            rows.append(
+                (host, name, container, image, mask_arguments(command), *shown, _task(tasks.get(container, "")))
+            )
     columns = list(zip(*rows, strict=True)) or [()] * len(CONTAINERS)
     return typed_table(CONTAINERS, {name: list(column) for name, column in zip(CONTAINERS, columns, strict=True)})
 

@@ -177,14 +177,18 @@ class MarathonChapter(Chapter):
             return self._deploy(app)
 
     def apps(self) -> Table:
-        """4.3: the apps, as Marathon's page lists them."""
+        """4.3: the apps, as Marathon's page lists them. Those that no parameter names are marked, and no drift."""
         with self.section("4.3 apps", "The apps"), marathon_of(self.site) as marathon:
             try:
                 frame = apps_table(marathon.apps())
             except ServiceError as error:
                 return self._unknown(error)
             shown = frame[_SHOWN].astype(object)
-            return Table(shown.where(shown.notna(), ""), plural(len(frame), "app"))
+            named = {app_id(name) for name in (*self.site.apps, self.site.mysql.app)}
+            shown["parameters"] = ["✓" if app in named else "⚠ no parameter names it" for app in frame["app"]]
+            others = int((~frame["app"].isin(named)).sum())
+            caption = plural(len(frame), "app") + (f", {others} that no parameter names" if others else "")
+            return Table(shown.where(shown.notna(), ""), caption, states=("parameters",))
 
     def tasks(self, name: str = HELLO) -> Table:
         """4.3: on which host and at which port each instance of an app is."""
@@ -277,7 +281,8 @@ class MarathonChapter(Chapter):
     def _start_steps(self, host: HostParameters) -> Sequence[Step]:
         # A plan must foresee the files and the start of a package that is not there yet.
         planned = (steps.install(self.site),) if self.mode is Mode.PLAN else ()
-        return *planned, *steps.settings(self.site, host), steps.service(self.site, host)
+        own = *steps.settings(self.site, host), *steps.drift(self.site)
+        return *planned, *own, steps.service(self.site, host)
 
     def _deploy(self, app: App) -> ApplyResult:
         scaled = app_id(app["id"]) == app_id(HELLO)

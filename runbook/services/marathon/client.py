@@ -245,6 +245,10 @@ class Marathon:
         """Replace all tasks of an app, in the way of its upgradeStrategy."""
         return self._changed(name, "changed", self._send("POST", f"{_path(name)}/restart", force=force))
 
+    def deploy_unchanged(self, name: str) -> Change:
+        """Deploy an app as it is: an update without any field, whose deployment has nothing to do and ends at once."""
+        return self._changed(name, "changed", self._send("PUT", _path(name), {}))
+
     def delete(self, name: str, *, force: bool = False) -> Change:
         """End an app with all its tasks. Marathon's own default would be to force it; here it is not to."""
         return self._changed(name, "deleted", self._send("DELETE", _path(name), force=force))

@@ -13,11 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from kazoo.exceptions import NoNodeError
 
 from runbook.remote.checks import Evidence
+from runbook.remote.units import masked
 from runbook.services.findings import Finding
 from runbook.services.marathon.client import InstanceView
 from runbook.services.marathon.deploy import marathon_of
@@ -237,6 +239,27 @@ class Instances:
         return Evidence(True, f"{leader} ({self.elected}) leads by {self.members[0].znode}, {naming}")
 
 
+# the leader's configuration
+
+
+def other_settings(site: Site, info: Mapping[str, Any]) -> list[str]:
+    """Each setting that `/v2/info` of the leader reports and that is not the one of the parameters, in words.
+
+    What an answer lacks is not compared. Source: the recorded answers of Marathon 1.1.1 to 1.11.
+    """
+    wanted = {
+        ("marathon_config", "master"): site.mesos_zk,
+        ("zookeeper_config", "zk"): site.marathon_zk,
+        ("http_config", "http_port"): site.marathon.http_port,
+    }
+    found = []
+    for (section, name), value in wanted.items():
+        reported = (info.get(section) or {}).get(name)
+        if reported is not None and str(reported) != str(value):
+            found.append(f"--{name} is {masked(str(reported))}, expected {masked(str(value))}")
+    return found
+
+
 # the framework
 
 
@@ -247,13 +270,16 @@ class Framework:
     name: str
     id: str | None
     state: State
+    settings: tuple[str, ...] = ()
+    """What the leader runs with that the parameters say otherwise."""
 
     @classmethod
     def ask(cls, site: Site) -> Framework:
         """Ask both leaders. Raises ServiceError where one does not answer."""
         with marathon_of(site) as marathon, masters_of(site) as masters:
             info = marathon.info()
-            return cls(str(info.get("name") or "marathon"), info.get("frameworkId"), masters.state())
+            name, settings = str(info.get("name") or "marathon"), tuple(other_settings(site, info))
+            return cls(name, info.get("frameworkId"), masters.state(), settings)
 
     def registered(self) -> Evidence:
         """4.2: whether Mesos' leader has the framework of this id, as active."""
@@ -270,6 +296,9 @@ class Framework:
         loopback = (
             "see LIBPROCESS_IP in /etc/default/marathon on the leader's host, and that the masters reach that address"
         )
+        for setting in self.settings:
+            hint = "run 4.2 again, which restarts the instance; see `ps` where it was started by hand"
+            yield Finding("", "the leader runs with another setting", setting, hint)
         entry = next((one for one in self.state["frameworks"] if one["id"] == self.id), None)
         removed = {one["id"] for one in self.state.get("completed_frameworks", ())}
         if self.id is None:

@@ -20,7 +20,9 @@ from typing import ClassVar
 from runbook.errors import StepFailed
 from runbook.remote.shell import quote
 from runbook.remote.steps import Absent, Change, Directory, File, Lines, Rpm, Step, put_away
-from runbook.services.mesos.steps import Daemon, FlagFolder, ip_of
+from runbook.remote.units import PackagedUnit, SafePaths
+from runbook.services.flags import FlagSource, ForeignFlags
+from runbook.services.mesos.steps import ConfiguredDaemon, FlagFolder, ip_of
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 
@@ -74,10 +76,45 @@ def _variables(values: Mapping[str, str]) -> Lines:
     return Lines(DEFAULTS, tuple(lines))
 
 
-def service(site: Site, host: HostParameters) -> Daemon:
+def flag_source(site: Site) -> FlagSource:
+    """Where Marathon's start script takes its flags from. The packages from 1.5 on leave variables to the program."""
+    folder = reads_folder(site)
+    own = {"LIBPROCESS_IP", "LIBPROCESS_PORT"}
+    if not folder:
+        own |= {f"MARATHON_{name}" for name in ("MASTER", "ZK", "HOSTNAME", "HTTP_PORT", "MESOS_USER")}
+    return FlagSource(
+        unit=PROGRAM,
+        directory=CONF if folder else "",
+        defaults=(ENVIRONMENT, DEFAULTS),
+        prefix="MARATHON_",
+        script="/marathon",
+        own=ConfFolder.OWN,
+        own_variables=frozenset(f"{DEFAULTS}:{name}" for name in own),
+        separate=folder,
+        ignored="MARATHON_APP",
+    )
+
+
+def drift(site: Site) -> tuple[Step, ...]:
+    """What an administrator changed of Marathon beside its settings: its unit, its flags, who may write its files."""
+    return (
+        PackagedUnit(PROGRAM, site.marathon.package, allowed=site.marathon.allowed_drop_ins),
+        ForeignFlags(flag_source(site), frozenset(site.marathon.allowed_flags)),
+        SafePaths(PROGRAM, (CONF.rpartition("/")[0], CONF, DEFAULTS, ENVIRONMENT)),
+    )
+
+
+def service(site: Site, host: HostParameters) -> ConfiguredDaemon:
     """A running Marathon that has the present configuration. Its restart costs no task: they are the slaves'."""
     paths = (step.path for step in settings(site, host) if isinstance(step, File | Absent | Lines | Directory))
-    return Daemon(PROGRAM, restart_if_newer=tuple(paths), package=site.marathon.package)
+    return ConfiguredDaemon(
+        PROGRAM,
+        restart_if_newer=tuple(paths),
+        package=site.marathon.package,
+        allowed_drop_ins=site.marathon.allowed_drop_ins,
+        flags=flag_source(site),
+        allowed=frozenset(site.marathon.allowed_flags),
+    )
 
 
 _SWITCHES = (

@@ -27,7 +27,15 @@ from runbook.remote.shell import Facts, facts, quote
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import MesosSlave, State
 from runbook.services.mesos.slave_info import Difference, Machine, SlaveInfo, incompatible
-from runbook.services.mesos.steps import DEFAULT_WORK_DIR, SLAVE, ip_of, slave_flags, slave_service
+from runbook.services.mesos.steps import (
+    DEFAULT_WORK_DIR,
+    LISTS,
+    SLAVE,
+    ip_of,
+    same_entries,
+    slave_flags,
+    slave_service,
+)
 from runbook.services.mesos.tables import tasks_table
 from runbook.services.probes import values
 from runbook.site import HostParameters, Site
@@ -158,10 +166,15 @@ echo "latest=${{latest##*/}}"
 echo "boot=$(cat /proc/sys/kernel/random/boot_id)"
 echo "booted=$(cat "$w/meta/boot_id" 2>/dev/null)"
 [ -z "$latest" ] || echo "registered_at=$(stat -c %.Y "$link")"
-touched=$(stat -c %.Y {folder} {folder}/* 2>/dev/null | sort -n | tail -n 1)
+touched=$(stat -c %.Y {folder} {folder}/* {folder}/*/* 2>/dev/null | sort -n | tail -n 1)
 echo "touched_at=${{touched:-0}}"
 for f in {folder}/*; do
-  [ -f "$f" ] && echo "flag=${{f##*/}} $(base64 < "$f" | tr -d '\\n')"
+  if [ -f "$f" ]; then echo "flag=${{f##*/}} $(base64 < "$f" | tr -d '\\n')"; fi
+  if [ -d "$f" ]; then
+    for e in "$f"/*; do
+      if [ -f "$e" ] && [ -s "$e" ]; then echo "entry=${{f##*/}} ${{e##*/}} $(base64 < "$e" | tr -d '\\n')"; fi
+    done
+  fi
 done
 command -v docker >/dev/null 2>&1 && echo docker=yes
 printf 'machine='; ( {machine} ) | tr '\\n' ' '; echo
@@ -197,11 +210,21 @@ def forecast(
     files = {
         name: _decoded(text).strip() for name, text in (line.split(" ", 1) for line in values(output.stdout, "flag"))
     }
+    joined = set()
+    for name in LISTS:  # the start script joins the files of a directory
+        found = (line.split(" ", 2) for line in values(output.stdout, "entry"))
+        parts = [f"{entry}:{_decoded(text).strip()}" for flag, entry, text in found if flag == name]
+        if parts:
+            files[name] = ";".join(parts)
+            joined.add(name)
     wanted_flags = slave_flags(site, host, docker=docker)
     flags = {name: text for name, text in {**files, **wanted_flags}.items() if text is not None}
     restarts = (
         present.get("LoadState") != "loaded"
-        or any(files.get(name) != text for name, text in wanted_flags.items())
+        or any(
+            not same_entries(files[name], text) if name in joined else files.get(name) != text
+            for name, text in wanted_flags.items()
+        )
         or slave_service(site, host).plan(output.stdout) is not None
     )
     slave_id = present["latest"]

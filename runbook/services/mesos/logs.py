@@ -44,14 +44,40 @@ done
 """
 
 
+# What systemd-journald writes when it drops lines: sd-messages.h, SD_MESSAGE_JOURNAL_DROPPED ('Suppressed N messages
+# from /system.slice/UNIT'). 219 drops what a unit says beyond 1000 lines in 30 s (journald-server.c), 252 beyond 10000.
+_SUPPRESSED = """\
+journalctl -q -o cat --no-pager --since {since} MESSAGE_ID=a596d6fe7bfa4994828e72309e95d61e 2>/dev/null |
+  grep -F {units} | tail -n 3 | sed 's/^/suppressed=/'
+"""
+RAISE_LIMIT = (
+    "set RateLimitBurst=10000 in /etc/systemd/journald.conf, then systemctl restart systemd-journald; "
+    "Mesos' own files in its log_dir have every line"
+)
+"""What to do where journald drops lines."""
+
+
+def suppressed(programs: Iterable[str], since: str) -> str:
+    """The sh text that prints what journald says of lines of these programs' units that it dropped, `suppressed=`."""
+    units = " ".join(f"-e {quote(f'/{program}.service')}" for program in programs)
+    return _SUPPRESSED.format(since=quote(since), units=units)
+
+
 def last_lines(hosts: Hosts, folder: str, programs: Iterable[str], lines: int) -> Table:
-    """The last lines of each program's syslog file on each host that has one; without those of questions over HTTP."""
+    """The last lines of each program's syslog file on each host that has one; without those of questions over HTTP.
+
+    Where journald dropped lines within a day, a row says of which program and how many.
+    """
+    programs = tuple(programs)
     names = " ".join(quote(f"{program}.log") for program in programs)
-    answers = hosts.run(_LAST.format(folder=quote(folder), names=names, lines=lines))
+    dropped = suppressed(programs, "1 day ago")
+    answers = hosts.run(f"{dropped}{_LAST.format(folder=quote(folder), names=names, lines=lines)}")
     rows = []
     for host, output in answers.items():
         files = re.findall(r"^file=(\S+) (\d+)\n(.*?)(?=^file=|\Z)", output.stdout, re.MULTILINE | re.DOTALL)
         rows += [(host, name, size, text.rstrip()) for name, size, text in files] or [(host, "", *_none(output))]
+        if lost := values(output.stdout, "suppressed"):
+            rows.append((host, "⚠ journald", "", "\n".join([*lost, f"these lines are in no log: {RAISE_LIMIT}"])))
     return Table(
         pd.DataFrame(rows, columns=["host", "log", "bytes", "last lines"]),
         f"the last lines of each log in {folder}",
@@ -107,7 +133,8 @@ def explain(hosts: Hosts, program: str, failures: Iterable[Failure] = KNOWN) -> 
     Where none is known and it does not run, its last lines are the evidence.
     """
     failures = tuple(failures)
-    answers = hosts.run(_JOURNAL.format(program=quote(program), unit=quote(f"{program}.service"), since=quote(RECENT)))
+    names = {"program": quote(program), "unit": quote(f"{program}.service"), "since": quote(RECENT)}
+    answers = hosts.run(_JOURNAL.format(**names, suppressed=suppressed([program], RECENT).rstrip()))
     return Findings(
         program, tuple(one for host, output in answers.items() for one in _explained(host, output, failures))
     )
@@ -116,7 +143,12 @@ def explain(hosts: Hosts, program: str, failures: Iterable[Failure] = KNOWN) -> 
 def _explained(host: str, output: Output, failures: Iterable[Failure]) -> Iterable[Finding]:
     state, _, text = output.stdout.partition("\n")
     # a program that refuses its flags prints all that it knows, indented
-    lines = [line for line in text.splitlines() if line[:1].strip() and "http.cpp" not in line]
+    lost = values(text, "suppressed")
+    lines = [
+        line
+        for line in text.splitlines()
+        if line[:1].strip() and "http.cpp" not in line and not line.startswith("suppressed=")
+    ]
     found = diagnose(lines, failures)
     for known in found:
         yield Finding(host, known.failure.cause, known.last, known.failure.remedy)
@@ -125,6 +157,8 @@ def _explained(host: str, output: Output, failures: Iterable[Failure]) -> Iterab
         yield Finding(
             host, f"it does not run ({state or 'unknown'}), and its log tells no known reason", shown, "read it"
         )
+    if lost:
+        yield Finding(host, "journald dropped lines of its log", lost[-1], RAISE_LIMIT)
 
 
 # What the program says reaches the journal by `logger`, under its own name and not always under its unit's. With
@@ -133,6 +167,7 @@ _JOURNAL = """\
 systemctl is-active {unit}
 journalctl -q -o cat --no-pager --since {since} _SYSTEMD_UNIT={unit} + SYSLOG_IDENTIFIER={program} |
   tail -n 300 | cut -c 1-1000
+{suppressed}
 """
 
 

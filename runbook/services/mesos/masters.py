@@ -9,16 +9,18 @@ from IPython.display import display
 
 from runbook.errors import ApplyFailed, CheckFailed, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
+from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
 from runbook.remote.steps import Step
 from runbook.services import syslog
-from runbook.services.mesos import logs, steps
+from runbook.services.mesos import in_force, logs, steps
 from runbook.services.mesos.chapter import MesosChapter
 from runbook.services.mesos.checks import MasterEnsemble, masters_of
+from runbook.services.mesos.client import MesosMaster
 from runbook.services.mesos.diagnose import ELECTION
 from runbook.services.mesos.tables import metrics_table, resources_table
-from runbook.site import HostParameters
+from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 
 
@@ -28,6 +30,7 @@ class MesosMasters(MesosChapter):
     number = "2"
     title = "mesos-master"
     needs = ("mesos_master",)
+    parameters = MesosChapter.parameters | {"active_checks"}
     program = steps.MASTER
 
     def install(self) -> ApplyResult:
@@ -91,6 +94,15 @@ class MesosMasters(MesosChapter):
             names = [host.name for host in self.site.hosts if syslog.ROLES.intersection(host.roles)]
             return self._applied(lambda: self.hosts().only(*names).apply(syslog.steps(self.site), name="rsyslog"))
 
+    def delivery(self) -> CheckResult:
+        """2.2.7, check: a line that is logged under each daemon's tag arrives in its file.
+
+        An active check: it writes a line to each log.
+        """
+        with self.section("2.2.7 delivery", "Lines arrive in their files"):
+            hosts = self.hosts().only(*(host.name for host in self.site.hosts if syslog.daemons(self.site, host)))
+            return self._check("lines of each daemon arrive in its file", lambda: self._delivered(hosts), deadline=20.0)
+
     def last_lines(self, lines: int = 4) -> Table:
         """2.2.7: the last lines of each log of each host."""
         with self.section("2.2.7 lines", "The last lines of each log"):
@@ -109,11 +121,9 @@ class MesosMasters(MesosChapter):
             )
 
     def every_master(self) -> CheckResult:
-        """2.3, check: every master answers and holds its replica of the log."""
+        """2.3, check: every master answers, holds its replica of the log, and runs with the flags of the parameters."""
         with self.section("2.3 masters", "Every master answers"):
-            return self._check(
-                "every master answers and holds its log replica", lambda: MasterEnsemble.ask(self.site).complete()
-            )
+            return self._check("every master answers and holds its log replica", lambda: complete(self.site))
 
     def masters(self) -> Table:
         """2.3: what every master says of itself, at this moment."""
@@ -140,6 +150,11 @@ class MesosMasters(MesosChapter):
                 return self._unless_planned(error)
 
     # the parts
+
+    def _delivered(self, hosts: Hosts) -> Evidence:
+        if not self.may_act:
+            return Evidence.inactive("it writes a line to each log: only in mode apply, or with active_checks")
+        return syslog.delivered(self.site, hosts)
 
     def _election(self) -> Evidence:
         frame = logs.milestones(self.members, self.log_dir, self.program, ELECTION).frame
@@ -180,6 +195,7 @@ class MesosMasters(MesosChapter):
         gate, consequence = self._gate(host, ensemble)
         return (
             *planned,
+            *steps.drift(self.site, self.program),
             steps.FlagFolder(self.program),
             steps.Release(self.program),
             steps.master_service(self.site, gate, consequence),
@@ -193,6 +209,22 @@ class MesosMasters(MesosChapter):
             return None, ""
         assert view.quorum is not None
         return steps.QUORUM, steps.quorum_consequence(view.quorum, self.site.quorum)
+
+
+def complete(site: Site) -> Evidence:
+    """Whether every master answers, holds its replica of the log, and has the flags of the parameters in force."""
+    evidence = MasterEnsemble.ask(site).complete()
+    if not evidence.holds:
+        return evidence
+    wrong = []
+    for host in site.having("mesos_master"):
+        with MesosMaster(f"http://{host.address}:{site.mesos.master.port}", name=host.name) as master:
+            found = in_force.differences(in_force.of_master(site, host), master.flags())
+        wrong += [f"{host.name}: {one}" for one in found]
+    if not wrong:
+        return evidence
+    hint = "run 2.2.6 again, which restarts the master; see `ps` where it was started by hand"
+    return Evidence(False, "; ".join(wrong), evidence.table, hint)
 
 
 def _written_out(frame: pd.DataFrame, caption: str) -> Table:

@@ -12,7 +12,7 @@ from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode
 from runbook.remote.results import ApplyResult
 from runbook.remote.steps import Step
-from runbook.services.mesos import forecast, logs, steps
+from runbook.services.mesos import forecast, in_force, logs, steps
 from runbook.services.mesos.chapter import MesosChapter
 from runbook.services.mesos.checks import MasterEnsemble, Registrations, masters_of
 from runbook.services.mesos.diagnose import REGISTRATION, milestones_table, slave_findings
@@ -135,6 +135,7 @@ def start_steps(site: Site, host: HostParameters, foreseen: Forecast, mode: Mode
         *(steps.install(site) if mode is Mode.PLAN else ()),  # a plan foresees a package that is not there yet
         *reset,
         *steps.slave_settings(site, host, docker=foreseen.docker),
+        *steps.drift(site, steps.SLAVE),
         steps.FlagFolder(steps.SLAVE),
         steps.Release(steps.SLAVE),
         steps.slave_service(site, host),
@@ -178,6 +179,8 @@ def offered(site: Site, hosts: Hosts) -> Evidence:
         ports = Ranges.parse(entry["resources"].get("ports"))
         found = [] if ports == wanted else [f"✗ it offers {ports} and should offer {wanted}"]
         flags = state["flags"] if state is not None else {}
+        if flags:
+            found += [f"✗ {one}" for one in in_force.differences(in_force.of_slave(site, host), flags)]
         found += (
             _warnings(site, flags, ports) if flags else [f"⚠ its port {site.mesos.slave.port} does not answer here"]
         )

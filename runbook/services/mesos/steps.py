@@ -16,6 +16,7 @@ Mesos' documentation (changing the master quorum); systemd.unit(5) (drop-ins, co
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import socket
@@ -34,13 +35,17 @@ from runbook.remote.steps import (
     Service,
     Step,
     put_away,
+    sha256,
     unified_diff,
 )
+from runbook.remote.units import PackagedUnit, SafePaths
+from runbook.secrets import mask_arguments
 from runbook.services import zookeeper
-from runbook.services.mesos.resources import show
+from runbook.services.flags import ACTIVATE, FlagDaemon, FlagSource, ForeignFlags
+from runbook.services.mesos.resources import parse_value, show
 from runbook.services.mesos.slave_info import Difference
 from runbook.services.probes import values
-from runbook.site import HostParameters, Site
+from runbook.site import HostParameters, MesosMasterParameters, MesosSlaveParameters, Site
 from runbook.wording import plural
 
 MASTER = "mesos-master"
@@ -162,6 +167,62 @@ class Release(_Held):
 # what becomes of files
 
 
+VARIABLES: Mapping[str, Mapping[str, str]] = {
+    MASTER: {"zk": "ZK", "ip": "IP", "port": "PORT", "cluster": "CLUSTER", "log_dir": "LOGS"},
+    SLAVE: {"master": "MASTER", "ip": "IP", "log_dir": "LOGS", "isolation": "ISOLATION"},
+}
+"""What the package's start script makes flags of, besides the files. The slave has no PORT."""
+
+_OWN_FLAGS = {
+    MASTER: frozenset({"quorum", "ip", "hostname", "work_dir", "cluster", "port", "zk", "log_dir"}),
+    SLAVE: frozenset(
+        {"ip", "hostname", "port", "work_dir", "containerizers", "executor_registration_timeout", "resources"}
+        | {"attributes", "master", "log_dir"}
+    ),
+}
+"""The flags that this module writes, by file or variable."""
+
+
+def flag_source(program: str) -> FlagSource:
+    """Where mesos-init-wrapper takes the flags of mesos-master or mesos-slave from."""
+    own = f"/etc/default/{program}"
+    variables = ("PORT", "ZK") if program == MASTER else ("MASTER",)
+    return FlagSource(
+        unit=program,
+        directory=f"/etc/{program}",
+        lists=() if program == MASTER else LISTS,
+        defaults=("/etc/default/mesos", own),
+        variables=VARIABLES[program],
+        prefix="MESOS_",
+        script="mesos-init-wrapper",
+        own=_OWN_FLAGS[program],
+        own_variables=frozenset({"/etc/default/mesos:LOGS", *(f"{own}:{name}" for name in variables)}),
+        shipped={"/etc/default/mesos:ULIMIT": "-n 8192"},
+    )
+
+
+def drift(site: Site, program: str) -> tuple[Step, ...]:
+    """What an administrator changed of a program beside its settings: its unit, its flags, who may write its files."""
+    parameters: MesosMasterParameters | MesosSlaveParameters = (
+        site.mesos.master if program == MASTER else site.mesos.slave
+    )
+    held = Release(program).path
+    defaults = ("/etc/default", "/etc/default/mesos", f"/etc/default/{program}")
+    paths = (
+        f"/etc/{program}",
+        "/etc/mesos",
+        "/etc/mesos/zk",
+        *defaults,
+        parameters.work_dir,
+        site.mesos.master.log_dir,
+    )
+    return (
+        PackagedUnit(program, site.mesos.package, own=(held,), allowed=parameters.allowed_drop_ins),
+        ForeignFlags(flag_source(program), frozenset(parameters.allowed_flags)),
+        SafePaths(program, paths),
+    )
+
+
 # The first backup of a record stays: it is the state before it (see File).
 
 
@@ -177,11 +238,7 @@ class FlagFolder(Step):
     program: str
 
     LEFTOVERS: ClassVar = (".rpmnew", ".rpmsave", ".rpmorig")
-    VARIABLES: ClassVar[Mapping[str, Mapping[str, str]]] = {
-        MASTER: {"zk": "ZK", "ip": "IP", "port": "PORT", "cluster": "CLUSTER", "log_dir": "LOGS"},
-        SLAVE: {"master": "MASTER", "ip": "IP", "log_dir": "LOGS", "isolation": "ISOLATION"},
-    }
-    """What the package's start script makes flags of, besides the files. The slave has no PORT."""
+    VARIABLES: ClassVar[Mapping[str, Mapping[str, str]]] = VARIABLES
     OWN: ClassVar = frozenset(
         {"quorum", "ip", "hostname", "work_dir", "cluster", "port", "containerizers", "resources", "attributes"}
         | {"executor_registration_timeout"}
@@ -382,28 +439,76 @@ def _defaults(name: str, **variables: str) -> Lines:
     return Lines(f"/etc/default/{name}", tuple(lines))
 
 
-def master_service(site: Site, gate: str | None = None, consequence: str = "") -> Daemon:
+def master_service(site: Site, gate: str | None = None, consequence: str = "") -> ConfiguredDaemon:
     """A running mesos-master that has the present configuration; `gate` is asked before it restarts."""
     files = (quorum(site), *identity(site, site.having("mesos_master")[0]), *master_settings(site))
-    return Daemon(
-        MASTER, restart_if_newer=_watched(MASTER, files), gate=gate, consequence=consequence, package=site.mesos.package
+    return ConfiguredDaemon(
+        MASTER,
+        restart_if_newer=_watched(MASTER, files),
+        gate=gate,
+        consequence=consequence,
+        package=site.mesos.package,
+        own_drop_ins=(Release(MASTER).path,),
+        allowed_drop_ins=site.mesos.master.allowed_drop_ins,
+        flags=flag_source(MASTER),
+        allowed=frozenset(site.mesos.master.allowed_flags),
     )
 
 
 def _watched(program: str, files: Sequence[Step]) -> tuple[str, ...]:
     """What a program must be younger than. The folder of flags tells, by its own time, of a flag that was removed."""
-    return f"/etc/{program}", *(step.path for step in files if isinstance(step, File | Lines | Absent))
+    return f"/etc/{program}", *(step.path for step in files if isinstance(step, File | Lines | Absent | ListFlag))
 
 
 @dataclass(frozen=True)
 class Daemon(Service):
-    """A service of the package, restarted as well where the package was installed after it started."""
+    """A service of the package, restarted as well where the package was installed after it started.
+
+    A restart that would put a foreign drop-in of its unit in force is behind the gate `activate-foreign-flags`;
+    `own_drop_ins` are those of the runbook, by path, and `allowed_drop_ins` those that the parameters accept, by file
+    name.
+    """
 
     package: str = field(kw_only=True)
+    own_drop_ins: tuple[str, ...] = field(default=(), kw_only=True)
+    allowed_drop_ins: tuple[str, ...] = field(default=(), kw_only=True)
 
     def probe(self) -> str:
         installed = f"rpm -q --qf '%{{INSTALLTIME}}' {quote(self.package)} 2>/dev/null"
-        return f'{super().probe()}! installed=$({installed}) || echo "installed=$installed"\n'
+        return (
+            f'{super().probe()}! installed=$({installed}) || echo "installed=$installed"\n'
+            f"{_PROBE_DROP_INS.format(unit=quote(self.name))}"
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        change = super().plan(state, pending)
+        if change is None or "restart" not in change.actions or not (waiting := self.waiting_drop_ins(state)):
+            return change
+        consequence = f"the restart activates {', '.join(waiting)}, which the runbook did not write"
+        return replace(
+            change,
+            diff=change.diff + "".join(f"+foreign drop-in: {path}\n" for path in waiting),
+            gate=change.gate or ACTIVATE,
+            consequence="; ".join(filter(None, [change.consequence, consequence])),
+        )
+
+    def waiting_drop_ins(self, state: str) -> list[str]:
+        """Foreign drop-ins that are newer than the process, so that its next start reads them first."""
+        present = facts(state)
+        if not {"ticks", "uptime"} <= present.keys():
+            return []
+        age = float(present["uptime"]) - int(present["ticks"]) / int(present["hertz"])
+        began = float(present["now"]) - age
+        return [path for changed, path in self.foreign_drop_ins(state) if changed > began]
+
+    def foreign_drop_ins(self, state: str) -> list[tuple[float, str]]:
+        """The drop-ins that neither the runbook nor a package nor the parameters know, with their time of change."""
+        found = (line.split(" ", 2) for line in values(state, "dropin"))
+        return [
+            (float(changed), path)
+            for changed, owned, path in found
+            if owned == "no" and path not in self.own_drop_ins and path.rpartition("/")[2] not in self.allowed_drop_ins
+        ]
 
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         reasons = super()._stale(present, state, pending)
@@ -412,6 +517,19 @@ class Daemon(Service):
             if int(present["installed"]) > float(present["now"]) - age:
                 reasons.append(f"package {self.package}")
         return reasons
+
+
+_PROBE_DROP_INS = """\
+for f in $(systemctl show -p DropInPaths {unit} 2>/dev/null | sed -n 's/^DropInPaths=//p'); do
+  owned=no; rpm -qf "$f" >/dev/null 2>&1 && owned=yes
+  if [ -e "$f" ]; then echo "dropin=$(stat -c %.Z "$f") $owned $f"; fi
+done
+"""
+
+
+@dataclass(frozen=True)
+class ConfiguredDaemon(FlagDaemon, Daemon):
+    """A service of the package whose process runs with the flags that its files give."""
 
 
 def off(program: str, consequence: str) -> tuple[Step, ...]:
@@ -466,20 +584,134 @@ def slave_settings(site: Site, host: HostParameters, *, docker: bool) -> tuple[S
         *zookeeper.connection_file(site),
         _defaults(SLAVE, MASTER="`cat /etc/mesos/zk`"),
         _defaults("mesos", LOGS=quote(site.mesos.master.log_dir)),
-        *(
-            Absent(f"/etc/{SLAVE}/{name}") if value is None else File(f"/etc/{SLAVE}/{name}", f"{value}\n")
-            for name, value in flags.items()
-        ),
+        *(_slave_flag(name, value) for name, value in flags.items()),
     )
 
 
-def slave_service(site: Site, host: HostParameters) -> Daemon:
+def _slave_flag(name: str, value: str | None) -> Step:
+    path = f"/etc/{SLAVE}/{name}"
+    if name in LISTS:
+        return ListFlag(path, value)
+    return Absent(path) if value is None else File(path, f"{value}\n")
+
+
+LISTS = ("attributes", "resources")
+"""The flags of a slave that the start script reads from a directory as well: each file is an entry `name:content`."""
+
+
+def entries(value: str | None) -> dict[str, str]:
+    """The entries of a flag such as `cpus:4;ports:[8401-8599]`, by name. None has none."""
+    parts = (part.partition(":") for part in (value or "").split(";") if part.strip())
+    return {name.strip(): content.strip() for name, _, content in parts}
+
+
+def same_entries(one: str | None, other: str | None) -> bool:
+    """Whether two values of such a flag mean the same to Mesos."""
+    left, right = entries(one), entries(other)
+    return left.keys() == right.keys() and all(_same_value(left[name], right[name]) for name in left)
+
+
+def _same_value(one: str, other: str) -> bool:
+    try:
+        return parse_value(one) == parse_value(other)
+    except ValueError:  # no value of Mesos: it differs from ours
+        return False
+
+
+@dataclass(frozen=True)
+class ListFlag(Step):
+    """A flag of a slave that is a list of entries: a file, or, where an administrator made one, a directory of files.
+
+    None: there is no such flag. In a directory each entry is a file of its own, and entries that are not wanted are put
+    away, as the whole content of a file is replaced.
+    """
+
+    path: str
+    value: str | None
+
+    @property
+    def touches(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return frozenset({self.path})
+
+    @property
+    def label(self) -> str:
+        return f"file {self.path}"
+
+    @property
+    def _file(self) -> Step:
+        return Absent(self.path) if self.value is None else File(self.path, f"{self.value}\n")
+
+    def probe(self) -> str:
+        path = quote(self.path)
+        return (
+            f"if [ -d {path} ]; then\n  echo form=directory\n  for f in {path}/*; do\n"
+            '    if [ -f "$f" ] && [ -s "$f" ]; then echo "entry=${f##*/} $(base64 < "$f" | tr -d \'\\n\')"; fi\n'
+            f"  done\nelse\n  echo form=file\n{self._file.probe()}fi\n"
+        )
+
+    def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
+        if facts(state)["form"] == "file":
+            return self._file.plan(state, pending)
+        present = self._present(state)
+        wanted = entries(self.value)
+        differing = [
+            name
+            for name in sorted(present.keys() | wanted.keys())
+            if name not in present
+            or name not in wanted
+            or not _same_value(present[name].decode("utf-8", "replace").strip(), wanted[name])
+        ]
+        if not differing:
+            return None
+        diff = ""
+        for name in differing:
+            content = present.get(name)
+            diff += "" if content is None else f"-{self.path}/{name}: {content.decode('utf-8', 'replace').strip()}\n"
+            diff += f"+{self.path}/{name}: {wanted[name]}\n" if name in wanted else ""
+        hashes = (sha256(present[name]) if name in present else "absent" for name in differing)
+        actions = tuple(f"{observed} {name}" for observed, name in zip(hashes, differing, strict=True))
+        return Change(f"edit the directory {self.path}", diff, actions=actions)
+
+    def _present(self, state: str) -> dict[str, bytes]:
+        lines = (line.split(" ", 1) for line in values(state, "entry"))
+        return {name: base64.b64decode(content) for name, content in lines}
+
+    def script(self, change: Change) -> str:
+        if not change.actions:
+            return self._file.script(change)
+        wanted = entries(self.value)
+        script = "set -e\n"
+        for action in change.actions:
+            observed, name = action.split(" ", 1)
+            path = f"{self.path}/{name}"
+            if name in wanted:
+                file = File(path, f"{wanted[name]}\n")
+                written = file.script(Change("", observed=observed, content=f"{wanted[name]}\n".encode()))
+                script += f"(\n{written}\n)\n"
+            else:
+                script += put_away(path)
+        return script
+
+
+def slave_service(site: Site, host: HostParameters) -> ConfiguredDaemon:
     """A running mesos-slave that has the present configuration.
 
     Its restart needs no gate: with KillMode=process the executors go on, and the slave finds them again.
     """
     files = slave_settings(site, host, docker=True)
-    return Daemon(SLAVE, restart_if_newer=_watched(SLAVE, files), package=site.mesos.package)
+    return ConfiguredDaemon(
+        SLAVE,
+        restart_if_newer=_watched(SLAVE, files),
+        package=site.mesos.package,
+        own_drop_ins=(Release(SLAVE).path,),
+        allowed_drop_ins=site.mesos.slave.allowed_drop_ins,
+        flags=flag_source(SLAVE),
+        allowed=frozenset(site.mesos.slave.allowed_flags),
+    )
 
 
 @dataclass(frozen=True)
@@ -605,7 +837,7 @@ class NoLeftovers(Step):
             pid, slave_id, directory, executor, command = line.split(" ", 4)
             ours = any(directory.startswith(f"{work_dir}/slaves/{slave_id}/") for work_dir in self.work_dirs)
             if slave_id != latest and ours:
-                processes.setdefault((executor, slave_id), []).append((int(pid), command.strip()))
+                processes.setdefault((executor, slave_id), []).append((int(pid), mask_arguments(command.strip())))
         left = [
             Leftover(executor, slave_id, tuple(pid for pid, _ in those), command=those[0][1])
             for (executor, slave_id), those in processes.items()

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from runbook.errors import ParameterError, Problem
 from runbook.remote.containers import Image
+from runbook.remote.labels import ContainerFolder
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR, Change, Directory, File, Step
 from runbook.services.findings import Finding
@@ -136,12 +137,14 @@ def preparation(site: Site) -> tuple[Step, ...]:
     return (
         Image(image.tag, image.file, image.sha256),
         DataFolder(site.mysql.volume, mode="0700"),
+        ContainerFolder(site.mysql.volume),
         Directory(FOLDER, mode="0700"),
         Directory(files, mode="0700"),
         *(
             File(f"{files}/{name}", f"{reference.resolve().reveal()}\n", mode="0600", secret=True)
             for name, reference in passwords.items()
         ),
+        ContainerFolder(files, tuple(f"{files}/{name}" for name in passwords)),  # it is mounted into the container
     )
 
 

@@ -61,8 +61,8 @@ KNOWN: tuple[Known, ...] = (
         r"permission denied|errcode: 13|errno: 13|can't (?:create|read).{0,80}/var/lib/mysql|not writable"
         r"|cannot change ownership|chown:.*not permitted",
         cause="the data folder is not writable for the server",
-        remedy="give the folder to the user that the image runs mysqld as (the entrypoint does as root); with SELinux: "
-        "chcon -Rt svirt_sandbox_file_t",
+        remedy="give the folder to the user that the image runs mysqld as (the entrypoint does as root); with SELinux "
+        "run 6.1, which labels it (chcon -R -t svirt_sandbox_file_t)",
     ),
     _known(
         r"data directory has files in it|is unusable|directory is not empty",

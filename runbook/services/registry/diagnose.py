@@ -114,7 +114,8 @@ KNOWN: tuple[Failure, ...] = (
     _failure(
         r"blob upload unknown|blob unknown to registry|500 Internal Server Error",
         "the registry lost what it was told, or cannot write to its folder",
-        "see its log, and its folder's disk and owner; restart it where garbage was collected since it started",
+        "see its log, and its folder's disk and owner; with SELinux run 7.3, which labels the folder for containers; "
+        "restart it where garbage was collected since it started",
         passing=True,
     ),
     _failure(
@@ -206,6 +207,14 @@ def container_findings(site: Site, host: str, output: Output) -> Iterator[Findin
                     "stop it, or choose another registry.port",
                 )
         return
+    if denied := [line for line in values(output.stdout, "log") if re.search(r"permission denied", line, re.I)]:
+        yield Finding(
+            host,
+            "the registry may not use its folder",
+            denied[-1],
+            f"with SELinux run 7.3, which labels {site.registry.data_dir} for containers "
+            "(chcon -R -t svirt_sandbox_file_t); else see the folder's owner and mode",
+        )
     variables = dict(one.split("=", 1) for one in found["Config"].get("Env") or () if "=" in one)
     if re.search(r"true", variables.get(READ_ONLY, "")):
         yield Finding(host, "the registry is read-only", f"{READ_ONLY}={variables[READ_ONLY]}", "run 7.3")
@@ -230,7 +239,7 @@ def container_findings(site: Site, host: str, output: Output) -> Iterator[Findin
 _INSPECT = """\
 command -v docker >/dev/null 2>&1 || exit 0
 c=$(docker inspect --type container -f '{{{{json .}}}}' {name} 2>/dev/null) && echo "container=$c"
-docker logs --tail 4 {name} 2>&1 | cut -c 1-300 | sed 's/^/log=/'
+docker logs --tail 40 {name} 2>&1 | cut -c 1-300 | sed 's/^/log=/'
 exit 0
 """
 

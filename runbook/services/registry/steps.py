@@ -17,6 +17,7 @@ import bcrypt
 
 from runbook.errors import ParameterError, Problem, StepFailed
 from runbook.remote.containers import RECREATE, Container, Image
+from runbook.remote.labels import ContainerFolder
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import (
     CONTENT_CAP,
@@ -121,7 +122,9 @@ def container_steps(site: Site, certificate: Certificate | None) -> tuple[Step, 
     own = files(site, certificate)
     watched = tuple(step.path for step in own if isinstance(step, File | Htpasswd))
     restart = (HasRead(site.registry.container, watched),) if watched else ()
-    return (*own, container(site), *restart)
+    # files first: what is written gets the label of its folder's default
+    labels = (*((ContainerFolder(FILES, watched),) if watched else ()), ContainerFolder(site.registry.data_dir))
+    return (*own, *labels, container(site), *restart)
 
 
 def credentials(site: Site) -> tuple[str, Secret] | None:

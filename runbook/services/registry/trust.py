@@ -34,9 +34,10 @@ from runbook.remote.hosts import Hosts
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Facts, facts, quote
-from runbook.remote.steps import Absent, Change, Directory, File, Service, Step, sha256
+from runbook.remote.steps import Absent, Change, Directory, File, Step, sha256
 from runbook.services.docker import daemon, engine
 from runbook.services.docker.daemon import SETTINGS, DaemonState, decoded
+from runbook.services.mesos.steps import Daemon
 from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
@@ -46,12 +47,14 @@ KEY = "insecure-registries"
 FLAG = "--insecure-registry"
 ADDED = "RUNBOOK_INSECURE_REGISTRIES"
 """The variable by which the drop-in of ours adds flags to the unit's command, so that both can be told apart."""
-DROPIN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"
+DROPIN = daemon.REGISTRY_DROP_IN
 CERTIFICATES = "/etc/docker/certs.d"
 _FOLDER = str(PurePosixPath(DROPIN).parent)
 _SHELLS = frozenset({"sh", "bash", "dash"})
 _LOOPBACK = frozenset({"127.0.0.0/8", "::1/128"})  # which Docker trusts by itself
 
+BOM = (23, 0)
+"""The first version that reads a daemon.json with a byte order mark."""
 RELOADS = (17, 6)
 """The first version that takes a changed list of insecure registries over without a restart."""
 
@@ -284,6 +287,7 @@ def insecurely(address: str, trust: Trust, *, wanted: bool) -> tuple[Step, ...]:
     Entries of others are kept, and come along where the place changes. What our drop-in names of the registry's host at
     another port was the registry's earlier address, and goes.
     """
+    bom = version_of(trust.version) >= BOM
     listed = trust.listed or ()
     moved = [entry for entry in trust.added or () if not _same_host(entry, address)]
     if not trust.by_flags:
@@ -291,9 +295,13 @@ def insecurely(address: str, trust: Trust, *, wanted: bool) -> tuple[Step, ...]:
             moved.append(address)
         excluded = () if wanted else (address,)
         included = [entry for entry in moved if entry not in excluded]
-        members = JsonMembers(SETTINGS, included={KEY: tuple(included)}, excluded={KEY: excluded})
+        if not wanted and trust.listed is None and trust.reloads and trusts(trust.told or (), address):
+            # The key, or the file, was removed without a restart: a daemon that finds no key at a reload keeps its list
+            # (moby, daemon/reload.go: `if conf.IsValueSet("insecure-registries")`).
+            return JsonMembers(SETTINGS, {KEY: []}, bom=bom), *_without_dropin(trust)
+        members = JsonMembers(SETTINGS, included={KEY: tuple(included)}, excluded={KEY: excluded}, bom=bom)
         return members, *_without_dropin(trust)
-    members = JsonMembers(SETTINGS, {KEY: None})
+    members = JsonMembers(SETTINGS, {KEY: None}, bom=bom)
     missing = [
         entry for entry in dict.fromkeys((*listed, *moved)) if entry not in trust.flags and (wanted or entry != address)
     ]
@@ -333,6 +341,9 @@ def docker(site: Site, address: str, trust: Trust) -> Docker:
             f"the restart ends {plural(len(trust.stopped), 'container')}: {', '.join(map(str, trust.stopped))}. Those "
             "with the restart policy always or unless-stopped come back with Docker, Marathon starts its tasks anew"
         ),
+        package=site.docker.package,
+        own_drop_ins=(DROPIN,),
+        allowed_drop_ins=site.docker.allowed_drop_ins,
         registry=address,
         secure=site.registry.security == "tls",
         trust=trust,
@@ -340,7 +351,7 @@ def docker(site: Site, address: str, trust: Trust) -> Docker:
 
 
 @dataclass(frozen=True)
-class Docker(Service):
+class Docker(Daemon):
     """Docker's service, restarted or (where that is enough) told to read daemon.json anew until the daemon itself
     names the registry among the insecure ones; with `secure`, until it does not.
 
@@ -356,6 +367,7 @@ class Docker(Service):
         return (
             f"{super().probe()}case $unit in (*ActiveState=active*)\n"
             "  echo \"registries=$(docker info -f '{{json .RegistryConfig}}' 2>/dev/null)\"\nesac\n"
+            f"{_PROBE_REMOVED.format(file=SETTINGS, folder=SETTINGS.rpartition('/')[0])}"
         )
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
@@ -378,7 +390,7 @@ class Docker(Service):
     def _stale(self, present: Facts, state: str, pending: frozenset[str]) -> list[str]:
         told = _told(present.get("registries", ""))
         if told is None:
-            return super()._stale(present, state, pending) or self._outrun(present)
+            return super()._stale(present, state, pending) or self._outrun(present) or self._removed(present)
         changing = [path for path in self.restart_if_newer if path in pending]
         if changing or trusts(told, self.registry) is not self.secure:
             return changing
@@ -391,6 +403,14 @@ class Docker(Service):
         if not differs or present["MainPID"] != str(self.trust.pid):  # another process than the one that was looked at
             return []
         return [*self.trust.sources] or ["its unit"]
+
+    def _removed(self, present: Facts) -> list[str]:
+        """daemon.json where it was removed after the start of a daemon that does not tell whom it trusts."""
+        if not (self.secure and {"removed", "ticks"} <= present.keys()):
+            return []
+        age = float(present["uptime"]) - int(present["ticks"]) / int(present["hertz"])
+        began = float(present["now"]) - age
+        return [f"{SETTINGS} (a file was removed from its folder)"] if float(present["removed"]) > began else []
 
     def _reloads(self, pending: frozenset[str]) -> bool:
         """Whether what differs is in daemon.json alone, and the daemon reads that anew."""
@@ -435,9 +455,20 @@ class Docker(Service):
             )
 
 
+# A folder whose last change is not that of any entry that is still there has lost one.
+_PROBE_REMOVED = """\
+if [ -d {folder} ] && ! [ -e {file} ]; then
+  changed=$(stat -c %Y {folder})
+  for f in {folder}/* {folder}/.[!.]* {folder}/certs.d/*; do
+    if [ -e "$f" ]; then stat -c '%Y %Z' "$f"; fi
+  done | awk -v m="$changed" '{{ for (i = 1; i <= 2; i++) if ($i - m >= -1 && $i - m <= 1) known = 1 }}
+    END {{ exit known }}' && echo "removed=$changed"
+fi
+:
+"""
 _RELOAD = """\
 systemctl kill -s HUP --kill-who=main docker || exit 1
-told() {{ docker info -f '{{{{json .RegistryConfig}}}}' | grep -qF -e {entry}; }}
+told() {{ docker info -f '{{{{json .RegistryConfig}}}}' 2>/dev/null | grep -qF -e {entry}; }}
 n=0
 while ! {{ {wanted} told; }}; do
   n=$((n+1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from runbook.chapter import NOTEBOOK, Chapter, Summary
 from runbook.errors import ChapterFailed, GateRefused, ParameterError, Problem, RunbookError
 from runbook.paths import upwards
 from runbook.remote.modes import Mode, Status
-from runbook.rollout import journal, record
 from runbook.rollout.lock import Holder, SiteLock
 from runbook.services.registry import Registry
 from runbook.site import Site
@@ -69,6 +67,7 @@ class RegistryConsole(Chapter):
 
     number = "8.3.3"
     title = "Registry console"
+    takes_lock = False  # each action takes it: a session stays open for days
 
     def __init__(self, site_file: str | Path, mode: str = Mode.PLAN, yes: bool = False) -> None:
         site = Site.load(upwards(site_file))
@@ -148,8 +147,8 @@ class RegistryConsole(Chapter):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """The right to change the site; raises LockHeld while a rollout, or another console, has it."""
-        with SiteLock(self.site, Holder(record.operator(), self.folder.name, os.getpid(), journal.utc_now())):
+        """The right to change the site; raises LockHeld while a rollout, a chapter or another console has it."""
+        with SiteLock(self.site, Holder.here(self.folder.name), lambda text: events.emit(event="note", text=text)):
             yield
 
     # ending

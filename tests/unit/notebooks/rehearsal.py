@@ -9,6 +9,7 @@ from typing import Any
 from runbook import chapter, events
 from runbook.errors import ApplyFailed
 from runbook.interactive import is_interactive
+from runbook.remote.checks import Evidence, check
 
 
 class Chapter(chapter.Chapter):
@@ -61,3 +62,12 @@ class Chapter(chapter.Chapter):
 
     def _check(self, holds: bool) -> None:
         events.emit(event="check", name="one leader", holds=holds, evidence="node1 leads", seconds=0.01)
+
+
+class Active(Chapter):
+    parameters = Chapter.parameters | {"active_checks"}
+
+    def act(self) -> None:
+        with self.section("1.9", "An active check"):
+            acted = Evidence(True, "written and read") if self.may_act else Evidence.inactive("nothing was written")
+            check("what is written is read", lambda: acted, mode=self.mode)

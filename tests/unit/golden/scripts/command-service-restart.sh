@@ -18,12 +18,13 @@ old=$(pid_of)
 /usr/hdp/zookeeper/bin/zkServer.sh stop || exit 1
 gone() { [ -z "$old" ] || ! ours "$old"; }
 await gone || { echo zookeeper did not stop within 30 s: process "$old" still runs >&2; exit 1; }
-/usr/hdp/zookeeper/bin/zkServer.sh start 'a b' || exit 1
+( cd / 2>/dev/null || cd /; exec env LC_ALL=en_US.UTF-8 /usr/hdp/zookeeper/bin/zkServer.sh start 'a b' ) || exit 1
 failed() {
   echo zookeeper "$1" >&2
   pid=$(cat /var/run/zookeeper_server.pid 2>/dev/null)
   if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
-    echo /var/run/zookeeper_server.pid names process "$pid", which is another program: "$(tr '\0' ' ' < "/proc/$pid/cmdline")" >&2
+    other=$(tr '\0' '\n' < "/proc/$pid/cmdline" | head -n 1)
+    echo /var/run/zookeeper_server.pid names process "$pid", which is another program: "$other" >&2
   fi
   exit 1
 }

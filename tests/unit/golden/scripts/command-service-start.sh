@@ -14,12 +14,13 @@ steady() {
   n=0
   while [ $n -lt 10 ]; do sleep 0.2; [ "$("$@")" = "$was" ] || return 1; n=$((n+1)); done
 }
-/usr/hdp/zookeeper/bin/zkServer.sh start 'a b' || exit 1
+( cd / 2>/dev/null || cd /; exec env LC_ALL=en_US.UTF-8 /usr/hdp/zookeeper/bin/zkServer.sh start 'a b' ) || exit 1
 failed() {
   echo zookeeper "$1" >&2
   pid=$(cat /var/run/zookeeper_server.pid 2>/dev/null)
   if [ -n "$pid" ] && [ -r "/proc/$pid/cmdline" ] && ! ours "$pid"; then
-    echo /var/run/zookeeper_server.pid names process "$pid", which is another program: "$(tr '\0' ' ' < "/proc/$pid/cmdline")" >&2
+    other=$(tr '\0' '\n' < "/proc/$pid/cmdline" | head -n 1)
+    echo /var/run/zookeeper_server.pid names process "$pid", which is another program: "$other" >&2
   fi
   exit 1
 }
