@@ -2,6 +2,7 @@
 
 engine.py      the Docker engine that answers, or one of our own
 image.py       the node image: Debian, systemd, sshd, yum, and ZooKeeper as the document found it
+profile.py     what the nodes are like over SSH: CentOS 7, or the plain Debian
 rpms/          the RPM repository, a folder per package
 images/        the image archives, a folder per image
 network.py     the nodes' network, which has no way out

@@ -12,11 +12,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Entry:
-    """Content of one file, or a folder where `data` is None."""
+    """Content of one file, or a folder where `data` is None, or a symbolic link to `link`."""
 
     data: bytes | None
     mode: int
     owner: int = 0
+    link: str = ""
 
 
 def tree(root: Path) -> dict[str, Entry]:
@@ -42,7 +43,9 @@ def pack(entries: Mapping[str, Entry]) -> bytes:
         for name, entry in entries.items():
             info = tarfile.TarInfo(name)
             info.mode, info.uid, info.gid = entry.mode, entry.owner, entry.owner
-            if entry.data is None:
+            if entry.link:
+                info.type, info.linkname = tarfile.SYMTYPE, entry.link
+            elif entry.data is None:
                 info.type = tarfile.DIRTYPE
             else:
                 info.size = len(entry.data)

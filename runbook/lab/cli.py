@@ -16,6 +16,7 @@ from rich.table import Table
 
 from runbook import lab as labs
 from runbook.errors import LabError
+from runbook.lab import profile
 from runbook.lab.cluster import LIMIT
 from runbook.lab.engine import Progress
 
@@ -38,11 +39,24 @@ def lab() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of RPMs that take the place of the lab's own of the same names.  [default: RUNBOOK_LAB_PACKAGES]",
 )
-def up(nodes: int, packages: Path | None) -> None:
+@click.option(
+    "--profile",
+    type=click.Choice(profile.NAMES),
+    help="What the nodes are like over SSH: the document's platform, with commands, sshd, sudo and sh as CentOS 7 has "
+    "them, or the plain Debian below. Nodes of another profile are made anew.  "
+    f"[default: RUNBOOK_LAB_PROFILE, else {profile.DEFAULT}]",
+)
+@click.option(
+    "--shell",
+    "bash",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A bash, such as 4.2, that becomes the nodes' /bin/sh.  [default: RUNBOOK_LAB_SHELL]",
+)
+def up(nodes: int, packages: Path | None, profile: str | None, bash: Path | None) -> None:
     """Start the lab, or mend it; what runs and is right is left alone."""
     console = Console()
     began = time.monotonic()
-    with _shown(console) as progress, labs.up(nodes, packages, progress) as running:
+    with _shown(console) as progress, labs.up(nodes, packages, progress, profile, bash) as running:
         console.print(_table(labs.status(running), running.engine.address))
         console.print(f"{running.site_file} describes it ({time.monotonic() - began:.0f} s).", soft_wrap=True)
 
@@ -119,13 +133,13 @@ def _shown(console: Console) -> Iterator[Progress]:
 
 
 def _table(nodes: tuple[labs.NodeStatus, ...], engine: str) -> Table:
-    table = Table(caption=f"engine {engine}", caption_justify="left")
-    for heading in ("node", "address", "state", "ssh", "uptime", "image"):
-        table.add_column(heading)
+    table = Table(show_edge=False, caption=f"engine {engine}", caption_justify="left")
+    for heading in ("node", "address", "state", "ssh", "uptime", "profile", "image"):
+        table.add_column(heading, no_wrap=heading != "profile", overflow="fold")
     for one in nodes:
         image = one.image.partition(":")[2] + ("" if one.current else " (outdated)")
         ssh = "answers" if one.ssh else "silent"
-        table.add_row(one.node.name, one.node.address, one.state, ssh, _uptime(one.started), image)
+        table.add_row(one.node.name, one.node.address, one.state, ssh, _uptime(one.started), str(one.profile), image)
     return table
 
 

@@ -27,9 +27,11 @@ from filelock import FileLock, Timeout
 from runbook.errors import LabError
 from runbook.lab import engine as engines
 from runbook.lab import image, images, keys, network, parameters, rpms
+from runbook.lab import profile as profiles
 from runbook.lab.archive import Entry, digest, pack
 from runbook.lab.engine import Engine, Output, Progress
 from runbook.lab.folder import Folder, site_file
+from runbook.lab.profile import Profile
 from runbook.lab.waiting import until
 
 LABEL = "runbook.lab"
@@ -72,7 +74,7 @@ class NodeStatus:
     """How a node is.
 
     `state` is the container's, `ssh` whether the port answers, `started` an ISO 8601 time (empty: it does not run),
-    `current` whether `image` is what `up` would make the node of.
+    `current` whether `image` is what `up` would make the node of, `profile` what is laid over the image.
     """
 
     node: Node
@@ -81,6 +83,7 @@ class NodeStatus:
     started: str
     image: str
     current: bool
+    profile: Profile
 
 
 class Lab:
@@ -130,15 +133,18 @@ class Lab:
     def start(self, node: Node) -> None:
         """Start a node, if it does not run, and wait until it answers."""
         with _at_work(self.folder):
-            _start(self._container(node), node, self.folder)
+            container = self._container(node)
+            _start(container, node, self.folder, Profile.of(container.labels).files())
 
     def reset(self, node: Node) -> None:
         """Make a node anew, as it first came: nothing installed, nothing configured. Its keys stay the same."""
         with _at_work(self.folder):
             container = self._container(node)
             net, _ = network.ensure(self.engine, self.folder)
+            profile, image_tag = Profile.of(container.labels), container.attrs["Config"]["Image"]
+            files = profile.files()
             container.remove(force=True, v=True)
-            _start(_create(self.engine, self.folder, node, net, container.attrs["Config"]["Image"]), node, self.folder)
+            _start(_create(self.engine, self.folder, node, net, image_tag, profile), node, self.folder, files)
 
     def _container(self, node: Node) -> Container:
         try:
@@ -147,24 +153,36 @@ class Lab:
             raise LabError(f"{node.name} is gone", "run `runbook lab up`") from None
 
 
-def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda stage: None) -> Lab:
+def up(
+    nodes: int = 3,
+    packages: Path | None = None,
+    progress: Progress = lambda stage: None,
+    profile: str | None = None,
+    shell: Path | None = None,
+) -> Lab:
     """Bring up a lab of `nodes` nodes and describe it in the parameter file.
 
     What is there and right is left alone; nodes beyond that number are removed. RPMs in the folder `packages` (else the
-    one that RUNBOOK_LAB_PACKAGES names) take the place of the lab's own of the same names. `progress` is called with
-    each stage's name as it begins. LabError where it cannot work, with what is missing.
+    one that RUNBOOK_LAB_PACKAGES names) take the place of the lab's own of the same names. `profile` (else
+    RUNBOOK_LAB_PROFILE, else centos7) is what the nodes are like, `shell` (else RUNBOOK_LAB_SHELL) a program for their
+    /bin/sh; a node of another profile is made anew. `progress` is called with each stage's name as it begins. LabError
+    where it cannot work, with what is missing.
     """
     if not 1 <= nodes <= LIMIT:
         raise LabError(f"a lab has 1 to {LIMIT} nodes, not {nodes}")
     folder, target = Folder.default(), site_file()
     if packages is None and "RUNBOOK_LAB_PACKAGES" in os.environ:
         packages = Path(os.environ["RUNBOOK_LAB_PACKAGES"])
+    likeness = Profile(profile or os.environ.get("RUNBOOK_LAB_PROFILE") or profiles.DEFAULT, _shell(shell))
+    files = likeness.files()
     with _at_work(folder), contextlib.ExitStack() as undo:
         engine = engines.ensure(folder, progress)
         undo.callback(engine.client.close)
         tag = image.ensure(engine, folder, progress)
         repository = rpms.ensure(engine, tag, folder, packages, progress)
         archives = images.ensure(engine, folder, progress)
+        if network.is_taken(engine, folder):
+            _remove(engine, folder)
         net, subnet = network.ensure(engine, folder)
         members = _members(folder, subnet, nodes)
         addresses = {node.name: node.address for node in members}
@@ -174,11 +192,17 @@ def up(nodes: int = 3, packages: Path | None = None, progress: Progress = lambda
         keys.password(folder.mysql_root_password)
         keys.write_known_hosts(folder, addresses)
         progress("starting the nodes")
-        _ensure_nodes(engine, folder, members, net, tag)
-        image.prune(engine)
+        _ensure_nodes(engine, folder, members, net, tag, likeness, files)
+        image.prune(engine, folder)
         parameters.save(parameters.document(addresses, repository, archives, folder, target), target)
         undo.pop_all()
     return Lab(engine, folder, members, target)
+
+
+def _shell(given: Path | None) -> Path | None:
+    if given is None and (named := os.environ.get("RUNBOOK_LAB_SHELL")):
+        given = Path(named)
+    return given.absolute() if given else None
 
 
 def attach() -> Lab | None:
@@ -203,9 +227,8 @@ def status(lab: Lab) -> tuple[NodeStatus, ...]:
         tag = container.attrs["Config"]["Image"]
         running = container.status == "running"
         started = container.attrs["State"]["StartedAt"] if running else ""
-        states.append(
-            NodeStatus(node, container.status, running and _answers(node), started, tag, current=tag == wanted)
-        )
+        ssh, profile = running and _answers(node), Profile.of(container.labels)
+        states.append(NodeStatus(node, container.status, ssh, started, tag, tag == wanted, profile))
     return tuple(states)
 
 
@@ -232,7 +255,7 @@ def down(*, everything: bool = False, progress: Progress = lambda stage: None) -
                 count = _remove(engine, folder)
                 if everything:
                     images.remove(engine, folder)
-                    image.remove(engine)
+                    image.remove(engine, folder)
         if everything:
             progress("removing the engine and its data")
             engines.remove(folder)
@@ -254,11 +277,16 @@ def _demand_no_guests(engine: Engine, folder: Folder) -> None:
 
 @contextlib.contextmanager
 def _at_work(folder: Folder) -> Iterator[None]:
-    """Nobody else changes this lab meanwhile (waits for whoever does), and what the engine refuses is a LabError."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Wait until no other command changes this lab, and keep others from it; what the engine refuses is a LabError."""
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.lock, timeout=engines.LONG):
             yield
+    except PermissionError as error:
+        raise LabError(
+            f"the lab belongs to another user: {error.filename} is not accessible",
+            "run the command as that user, or set RUNBOOK_LAB_DIR and RUNBOOK_LAB_SITE to files of your own",
+        ) from error
     except DockerException as error:
         remedy = f"read {folder.engine_log}" if folder.engine_log.exists() else "read the engine's log"
         raise LabError(f"the Docker engine of the lab refused: {error}", remedy) from error
@@ -286,7 +314,15 @@ def _containers(engine: Engine, folder: Folder) -> list[Container]:
     return sorted(found, key=lambda container: int(container.attrs["Config"]["Hostname"].removeprefix("node")))
 
 
-def _ensure_nodes(engine: Engine, folder: Folder, nodes: Sequence[Node], net: Network, tag: str) -> None:
+def _ensure_nodes(
+    engine: Engine,
+    folder: Folder,
+    nodes: Sequence[Node],
+    net: Network,
+    tag: str,
+    profile: Profile,
+    files: Mapping[str, Entry],
+) -> None:
     present = {str(container.name): container for container in _containers(engine, folder)}
     missing = [node for node in nodes if node.container not in present or present[node.container].status != "running"]
     demand_memory(len(missing), Path("/proc/meminfo").read_text())
@@ -296,11 +332,11 @@ def _ensure_nodes(engine: Engine, folder: Folder, nodes: Sequence[Node], net: Ne
     def settle(node: Node) -> None:
         container = present.get(node.container)
         if container is not None:
-            wanted = _shape(engine, folder, node, net, tag)
+            wanted = _shape(engine, folder, node, net, tag, files)
             if container.labels.get(SHAPE) != wanted or container.status in ("dead", "removing"):
                 container.remove(force=True, v=True)
                 container = None
-        _start(container or _create(engine, folder, node, net, tag), node, folder)
+        _start(container or _create(engine, folder, node, net, tag, profile), node, folder, files)
 
     with ThreadPoolExecutor(max_workers=min(len(nodes), 8)) as pool:
         list(pool.map(settle, nodes))
@@ -321,10 +357,10 @@ def _form(engine: Engine, folder: Folder) -> dict[str, Any]:
     return {**form, "CgroupnsMode": "private", "MaskedPaths": [], "ReadonlyPaths": []}
 
 
-def _shape(engine: Engine, folder: Folder, node: Node, net: Network, tag: str) -> str:
-    """Names what a node is made of, its keys included: one of another shape is made anew."""
+def _shape(engine: Engine, folder: Folder, node: Node, net: Network, tag: str, files: Mapping[str, Entry]) -> str:
+    """Names what a node is made of, its keys and its profile's files included: one of another shape is made anew."""
     parts = [tag, str(net.id), json.dumps(_form(engine, folder), sort_keys=True)]
-    return digest([*(part.encode() for part in parts), pack(_belongings(node, folder))])
+    return digest([*(part.encode() for part in parts), pack(_belongings(node, folder)), pack(files)])
 
 
 def capabilities(status: str) -> list[str]:
@@ -338,7 +374,7 @@ def capabilities(status: str) -> list[str]:
     return [name for number, name in enumerate(CAPABILITIES) if bounding >> number & 1]
 
 
-def _create(engine: Engine, folder: Folder, node: Node, net: Network, tag: str) -> Container:
+def _create(engine: Engine, folder: Folder, node: Node, net: Network, tag: str, profile: Profile) -> Container:
     """Make the container of a node. It is given its keys before its first start, see `_start`."""
     subnet = ipaddress.IPv4Network((node.address, network.PREFIX), strict=False)
     everyone = [f"{other.name}:{other.address}" for other in _members(folder, subnet, LIMIT)]
@@ -348,18 +384,18 @@ def _create(engine: Engine, folder: Folder, node: Node, net: Network, tag: str) 
         tag,
         name=node.container,
         hostname=node.name,
-        labels={LABEL: folder.id, SHAPE: _shape(engine, folder, node, net, tag)},
+        labels={LABEL: folder.id, SHAPE: _shape(engine, folder, node, net, tag, profile.files()), **profile.labels},
         host_config={**_form(engine, folder), "NetworkMode": net.name, "ExtraHosts": everyone},
         networking_config=networking,
     )
     return engine.client.containers.get(made["Id"])
 
 
-def _start(container: Container, node: Node, folder: Folder) -> None:
+def _start(container: Container, node: Node, folder: Folder, files: Mapping[str, Entry]) -> None:
     """Start a node, if it does not run, and wait until it answers. One that runs but is silent is restarted."""
     container.reload()
     if container.status == "created":
-        container.put_archive("/", pack(_belongings(node, folder)))
+        container.put_archive("/", pack({**files, **_belongings(node, folder)}))
     if container.status == "paused":
         container.unpause()
         container.reload()

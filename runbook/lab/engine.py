@@ -8,6 +8,7 @@ line, which names this lab's configuration file: a pid file may be stale, and it
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -25,7 +26,7 @@ from docker.models.containers import Container
 
 from runbook.errors import LabError
 from runbook.lab.folder import Folder
-from runbook.lab.waiting import until
+from runbook.lab.waiting import turn, until
 
 Progress = Callable[[str], None]
 
@@ -134,10 +135,11 @@ def install(*packages: str) -> None:
         )
     command = ["apt-get", "-qy", "-o", "DPkg::Lock::Timeout=120", "--no-install-recommends", "install", *packages]
     environment = {**ENVIRONMENT, "DEBIAN_FRONTEND": "noninteractive"}
-    if _run(command, environment).returncode == 0:
-        return
-    _run(["apt-get", "-q", "update"], environment)  # a bare machine has no lists, an old one stale ones
-    second = _run(command, environment)
+    with turn("packages", seconds=LONG):  # apt-get waits for dpkg's lock, but not for that of its lists
+        if _run(command, environment).returncode == 0:
+            return
+        _run(["apt-get", "-q", "update"], environment)  # a bare machine has no lists, an old one stale ones
+        second = _run(command, environment)
     if second.returncode != 0:
         raise LabError(
             f"apt-get could not install {' '.join(packages)}: {last_line(second.stdout)}",
@@ -195,8 +197,18 @@ def _answering(address: str, *, ours: bool = False) -> Engine | None:
 
 
 def _listens(path: str) -> bool:
+    """Whether a process listens at a socket; LabError where it does, and this user may not talk to it."""
     with socket.socket(socket.AF_UNIX) as connection:
-        return connection.connect_ex(path) == 0
+        try:
+            outcome = connection.connect_ex(path)
+        except OSError as error:  # a path that is longer than a socket's may be
+            raise LabError(f"no Docker engine can listen at {path}: {error}", "correct DOCKER_HOST") from error
+    if outcome in (errno.EACCES, errno.EPERM):
+        raise LabError(
+            f"this user may not talk to the Docker engine at {path}",
+            "run as root, or add the user to the socket's group (see `ls -l`), or name another engine in DOCKER_HOST",
+        )
+    return outcome == 0
 
 
 def _start(folder: Folder) -> Engine:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, DockerException, ImageNotFound
+from docker.models.images import Image
 
 from runbook.errors import LabError
 from runbook.lab import engine as engines
@@ -34,11 +35,13 @@ def ensure(engine: Engine, folder: Folder, progress: Progress) -> str:
     """
     tag = wanted()
     try:
-        engine.client.images.get(tag)
+        found = engine.client.images.get(tag)
     except ImageNotFound:
         _demand_space(engine, folder)
         base = debian(engine, folder, progress)
         build(engine, tag, pack(tree(CONTEXT)), {"BASE": base}, "the node image", progress, {LABEL: "node"})
+        found = engine.client.images.get(tag)
+    found.tag(_claim(folder), tag.partition(":")[2])
     return tag
 
 
@@ -99,17 +102,39 @@ def build(
         raise LabError(f"{what} could not be built: {said}", "see its Dockerfile below runbook/lab/") from None
 
 
-def prune(engine: Engine) -> None:
-    """Remove node images made of earlier inputs, unless a container (of another lab) still stands on one."""
+def prune(engine: Engine, folder: Folder) -> None:
+    """Remove node images made of earlier inputs, unless another lab on the engine has its name on one."""
     for image in engine.client.images.list(filters={"label": f"{LABEL}=node"}):
         if wanted() not in image.tags:
-            discard(engine, str(image.id))
+            _release(engine, folder, image)
 
 
-def remove(engine: Engine) -> None:
-    """Remove every image that the lab made, unless a container (of another lab) still stands on one."""
+def remove(engine: Engine, folder: Folder) -> None:
+    """Remove every image that the lab made, unless another lab on the engine has its name on one, or stands on it."""
+    nodes = engine.client.images.list(filters={"label": f"{LABEL}=node"})
+    for image in nodes:
+        _release(engine, folder, image)
+    if any(_owners(image) - {_claim(folder)} for image in nodes):
+        return  # the Debian below
     for image in engine.client.images.list(filters={"label": LABEL}):
         for reference in image.tags or [str(image.id)]:
+            discard(engine, reference)
+
+
+def _claim(folder: Folder) -> str:
+    """The repository whose tag says that this lab uses an image, before it has any container."""
+    return f"{REPOSITORY}-of-{folder.id}"
+
+
+def _owners(image: Image) -> set[str]:
+    return {tag.partition(":")[0] for tag in image.tags} - {REPOSITORY}
+
+
+def _release(engine: Engine, folder: Folder, image: Image) -> None:
+    """Take this lab's name from an image, and remove one that no lab has its name on."""
+    shared = _owners(image) - {_claim(folder)}
+    for reference in image.tags or [str(image.id)]:
+        if not shared or reference.startswith(f"{_claim(folder)}:"):
             discard(engine, reference)
 
 

@@ -13,6 +13,7 @@ from docker.types import IPAMConfig, IPAMPool
 from runbook.errors import LabError
 from runbook.lab.engine import Engine
 from runbook.lab.folder import Folder
+from runbook.lab.waiting import turn
 
 TEST_NET_2 = ipaddress.IPv4Network("198.51.100.0/24")
 """Addresses of documentation (RFC 5737): no site has them, so a rehearsal in a lab that is down reaches nothing."""
@@ -22,22 +23,45 @@ PREFIX = 27
 
 LABEL = "runbook.lab"
 
+ROUTES = Path("/proc/net/route")
+TURN = "addresses"
+
 
 def ensure(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Network]:
     """The lab's network and its subnet; made, on addresses that nobody uses, where there is none."""
-    name = f"runbook-lab-{folder.id}"
-    try:
-        network = engine.client.networks.get(name)
-    except NotFound:
-        subnet = free_subnet([*routes(Path("/proc/net/route").read_text()), *_subnets(engine)])
+    present = _present(engine, folder)
+    if present is not None:
+        return present
+    with turn(TURN, seconds=60):  # labs on engines of their own see each other's addresses by the routes only
+        subnet = free_subnet([*routes(ROUTES.read_text()), *_subnets(engine)])
         network = engine.client.networks.create(
-            name,
+            _name(folder),
             driver="bridge",
             internal=True,
             labels={LABEL: folder.id},
             ipam=IPAMConfig(pool_configs=[IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))]),
         )
-        return network, subnet
+    return network, subnet
+
+
+def is_taken(engine: Engine, folder: Folder) -> bool:
+    """Whether something else on this machine took the addresses of the lab's network, as while its engine was down."""
+    present = _present(engine, folder)
+    if present is None:
+        return False
+    network, subnet = present
+    return any(subnet.overlaps(other) for other in routes(ROUTES.read_text(), apart=f"br-{network.id:.12}"))
+
+
+def _name(folder: Folder) -> str:
+    return f"runbook-lab-{folder.id}"
+
+
+def _present(engine: Engine, folder: Folder) -> tuple[Network, ipaddress.IPv4Network] | None:
+    try:
+        network = engine.client.networks.get(_name(folder))
+    except NotFound:
+        return None
     return network, ipaddress.IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"])
 
 
@@ -55,10 +79,15 @@ def free_subnet(used: Sequence[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
     raise LabError(f"every part of {TEST_NET_2} is in use on this machine", "take another lab down: `runbook lab down`")
 
 
-def routes(table: str) -> Iterator[ipaddress.IPv4Network]:
-    """Networks that a machine has routes to, by its /proc/net/route; not the default route, which is to everywhere."""
+def routes(table: str, apart: str = "") -> Iterator[ipaddress.IPv4Network]:
+    """Networks that a machine has routes to, by its /proc/net/route, through other interfaces than `apart`.
+
+    Not the default route, which is to everywhere.
+    """
     for line in table.splitlines()[1:]:
         fields = line.split()
+        if fields[0] == apart:
+            continue
         address, mask = (int.from_bytes(bytes.fromhex(fields[column]), "little") for column in (1, 7))
         if mask:
             yield ipaddress.IPv4Network((address, mask.bit_count()))

@@ -46,7 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A lab of three nodes that answers."""
+    """A lab of three nodes that answers, of the document's platform."""
+    os.environ.pop("RUNBOOK_LAB_PROFILE", None)  # tests bring it up again, and expect it unchanged
     with labs.up() as running:
         yield running
     if os.environ.get("RUNBOOK_LAB_KEEP") == "0":

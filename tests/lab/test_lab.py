@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -58,9 +59,9 @@ def connect(node: Node, folder: Folder, user: str = "root") -> paramiko.SSHClien
     return client
 
 
-def said(client: paramiko.SSHClient, command: str, *, stdin: str = "") -> tuple[int, str]:
-    """Exit status and standard output of a command over SSH."""
-    given, out, _ = client.exec_command(command)
+def said(client: paramiko.SSHClient, command: str, *, stdin: str = "", terminal: bool = False) -> tuple[int, str]:
+    """Exit status and standard output of a command over SSH, on a terminal or not."""
+    given, out, _ = client.exec_command(command, get_pty=terminal)
     given.write(stdin)
     given.channel.shutdown_write()
     text = out.read().decode().strip()
@@ -236,11 +237,105 @@ def test_shell_connects_with_the_keys_of_the_lab(lab: Lab) -> None:
 def test_two_users_may_sudo_one_with_a_password_and_one_without(lab: Lab, folder: Folder) -> None:
     node = lab.nodes[0]
     with connect(node, folder, "deploy") as ssh:
-        assert said(ssh, "sudo -n id -u") == (0, "0")
+        assert said(ssh, "sudo -n id -u 2>&1") == (1, "sudo: sorry, you must have a tty to run sudo")
+        assert said(ssh, "sudo -n id -u", terminal=True) == (0, "0")
     with connect(node, folder, "operator") as ssh:
-        assert said(ssh, "sudo -n id -u") == (1, "")
-        assert said(ssh, "sudo -S id -u", stdin=f"{folder.operator_password.read_text()}\n") == (0, "0")
-        assert said(ssh, "sudo -S id -u", stdin="wrong\n")[0] == 1
+        assert said(ssh, "sudo -n id -u", terminal=True)[0] == 1
+        # sudo drops what a terminal holds for it already: the password comes to it through a pipe
+        sudo = "IFS= read -r secret; printf '%s\\n' \"$secret\" | sudo -S -p '' id -u"
+        status, output = said(ssh, sudo, stdin=f"{folder.operator_password.read_text()}\n", terminal=True)
+        assert (status, output.splitlines()[-1]) == (0, "0")
+        assert said(ssh, sudo, stdin="wrong\n", terminal=True)[0] == 1
+
+
+# the profile
+
+
+@pytest.mark.parametrize("user", ["root", "deploy"])
+def test_over_ssh_the_programs_are_those_of_centos_7(lab: Lab, folder: Folder, user: str) -> None:
+    with connect(lab.nodes[0], folder, user) as ssh:
+        assert said(ssh, "stat --version") == (0, "stat (GNU coreutils) 8.22")
+        assert said(ssh, "systemctl show --value -p MainPID ssh 2>&1") == (
+            1,
+            "systemctl: unrecognized option '--value'",
+        )
+        assert said(ssh, "sync /etc/hosts 2>&1") == (0, "sync: ignoring all arguments")
+        assert said(ssh, "systemctl is-active ssh none-such") == (3, "active\nunknown")
+        if user == "root":  # others may not read the journal
+            assert said(ssh, "journalctl -n 1 -u none-such")[1].startswith("-- Logs begin at ")
+        # CentOS's sh is bash in POSIX mode, which dash is not
+        assert said(ssh, "/bin/sh -c 'echo ${BASH_VERSION:+bash} $POSIXLY_CORRECT; set -o | grep posix'")[1] == (
+            "bash y\nposix          \ton"
+        )
+        # what sudo runs finds them as well
+        sudo = "sudo -n " if user == "deploy" else ""
+        assert said(ssh, f"{sudo}stat --cached=never /", terminal=True)[0] == 1
+
+
+def test_what_does_not_come_over_ssh_is_undisturbed(lab: Lab, ask: Ask) -> None:
+    node = lab.nodes[0]
+    assert ask(node, "command -v systemctl stat") == "/usr/bin/systemctl\n/usr/bin/stat"
+    assert ask(node, "systemctl show --value -p LoadState ssh") == "loaded"
+    assert "/opt/centos7" not in ask(node, "systemctl show-environment; tr '\\0' '\\n' </proc/1/environ")
+
+
+def test_sshd_is_that_of_centos_7(lab: Lab, folder: Folder) -> None:
+    with socket.create_connection((lab.nodes[0].address, 22)) as connection:
+        transport = paramiko.Transport(connection)
+        transport.connect()
+        assert transport.remote_version == "SSH-2.0-OpenSSH_6.6.1"
+        # RFC 8308's server-sig-algs came with 7.2 (kex.c of V_7_2_P1): before, a client is not told of rsa-sha2
+        assert transport.server_extensions == {}
+        transport.close()
+
+
+@pytest.mark.parametrize("algorithm", ["rsa-sha2-512", "ssh-rsa"])
+def test_of_an_rsa_key_sshd_takes_signatures_with_sha1_only(lab: Lab, ask: Ask, folder: Folder, algorithm: str) -> None:
+    node, key = lab.nodes[0], paramiko.RSAKey.generate(2048)
+    ask(node, f"echo 'ssh-rsa {key.get_base64()} of a test' >>/root/.ssh/authorized_keys")
+    client = paramiko.SSHClient()
+    client.load_host_keys(str(folder.known_hosts))
+    others = [name for name in ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa") if name != algorithm]
+    try:
+        with client:
+            client.connect(
+                node.address,
+                username="root",
+                pkey=key,
+                look_for_keys=False,
+                allow_agent=False,
+                disabled_algorithms={"pubkeys": others},
+            )
+            assert said(client, "id -u") == (0, "0")
+    except paramiko.AuthenticationException:
+        assert algorithm != "ssh-rsa"
+    else:
+        assert algorithm == "ssh-rsa"
+    finally:
+        ask(node, "sed -i '/of a test$/d' /root/.ssh/authorized_keys")
+
+
+def test_a_change_of_the_profile_or_of_the_shell_is_found_and_mended(lab: Lab, ask: Ask, tmp_path: Path) -> None:
+    before, shell = containers(lab), tmp_path / "bash"
+    shutil.copy("/bin/bash", shell)
+    try:
+        with labs.up(profile="debian") as other:
+            assert [str(one.profile) for one in labs.status(other)] == ["debian"] * 3
+            assert ask(other.nodes[0], "readlink /bin/sh; ls /opt/centos7 2>&1 || true").splitlines()[0] == "dash"
+            plain = containers(other)
+            assert not plain.items() & before.items()
+        with labs.up(nodes=3, shell=shell) as other:
+            assert [str(one.profile) for one in labs.status(other)] == ["centos7 with bash"] * 3
+            digest = hashlib.sha256(shell.read_bytes()).hexdigest()
+            assert ask(other.nodes[0], "sha256sum </bin/sh").split()[0] == digest
+            other.reset(other.nodes[2])
+            assert ask(other.nodes[2], "[ ! -L /bin/sh ] && echo theirs") == "theirs"
+            given = containers(other)
+        with labs.up(shell=shell) as again:
+            assert containers(again) == given
+    finally:
+        labs.up().close()
+    assert [str(one.profile) for one in labs.status(lab)] == ["centos7"] * 3
 
 
 def test_the_system_log_has_the_places_of_centos(lab: Lab, ask: Ask) -> None:

@@ -58,3 +58,9 @@ def test_a_change_of_content_or_of_a_name_changes_the_archive(folder: Path) -> N
 def test_a_digest_tells_parts_from_their_concatenation() -> None:
     assert digest([b"ab", b"c"]) != digest([b"a", b"bc"])
     assert digest([b"ab", b"c"]) == digest(iter([b"ab", b"c"]))
+
+
+def test_an_archive_holds_symbolic_links() -> None:
+    with tarfile.open(fileobj=io.BytesIO(pack({"usr/bin/sh": Entry(None, 0o777, link="bash")}))) as tar:
+        (link,) = tar.getmembers()
+        assert (link.issym(), link.linkname) == (True, "bash")

@@ -57,3 +57,26 @@ def test_an_uptime_is_counted_from_the_engine_s_time_and_absent_for_what_does_no
     # the engine's form: nanoseconds, and Z for UTC
     assert cli._uptime(f"{started:%Y-%m-%dT%H:%M:%S}.123456789Z") in ("1 day, 1:03:04", "1 day, 1:03:05")
     assert cli._uptime("") == "-"
+
+
+def test_a_lab_of_another_user_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "lab").mkdir()
+    monkeypatch.setattr(Path, "mkdir", refuse)  # root, whom the tests may run as, is refused nothing
+    done = CliRunner().invoke(main, ["lab", "up"])
+
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"Error: the lab belongs to another user: {tmp_path / 'lab'} is not accessible\n"
+        "  remedy: run the command as that user, or set RUNBOOK_LAB_DIR and RUNBOOK_LAB_SITE to files of your own\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["--profile", "centos6"], ["--shell", "/nonexistent"]])
+def test_an_unknown_profile_or_shell_is_refused_before_anything_is_started(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    assert CliRunner().invoke(main, ["lab", "up", *arguments]).exit_code == 2
+    assert not (tmp_path / "lab").exists()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,6 +111,31 @@ def test_an_engine_that_the_user_names_and_that_is_silent_is_an_error(
         engine.find(folder)
 
 
+@pytest.mark.parametrize("address", ["", "DOCKER_HOST"])
+def test_an_engine_that_this_user_may_not_use_is_not_taken_for_none(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    def refuse(connection: socket.socket, path: str) -> int:
+        return errno.EACCES
+
+    class Refused(socket.socket):
+        connect_ex = refuse  # type: ignore[assignment]  # root, whom the tests may run as, is refused nothing
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    if address:
+        monkeypatch.setenv(address, f"unix://{tmp_path / 'none.sock'}")
+
+    with pytest.raises(LabError, match=r"this user may not talk to the Docker engine at .*none\.sock\n.*group"):
+        engine.find(folder)
+
+
+def test_a_path_that_no_socket_can_have_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix:///{'d' * 120}")
+
+    with pytest.raises(LabError, match=r"no Docker engine can listen at /d+: .*\n.*correct DOCKER_HOST"):
+        engine.find(folder)
+
+
 def test_without_an_engine_and_without_root_the_lab_says_so_in_one_line(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,3 +217,19 @@ def test_waiting_ends_with_the_first_answer_or_in_time() -> None:
 
     with pytest.raises(TimeoutError, match=r"not within 0\.05 s"):
         until(lambda: None, seconds=0.05, pause=0.01)
+
+
+def test_labs_that_install_at_once_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # apt-get update of a second one would end at once, for want of the lock on its lists, and its installation with it
+    lock, log = tmp_path / "lock", tmp_path / "log"
+    fake_command(
+        tmp_path / "bin", "apt-get", f"mkdir {lock} || echo both >>{log}; sleep 0.2; rmdir {lock}; exit 0", monkeypatch
+    )
+
+    labs = [threading.Thread(target=engine.install, args=("docker.io",)) for _ in range(2)]
+    for lab in labs:
+        lab.start()
+    for lab in labs:
+        lab.join()
+
+    assert not log.exists()

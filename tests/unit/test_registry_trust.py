@@ -419,6 +419,13 @@ def test_a_daemon_that_names_the_registry_is_left_alone_whatever_is_newer() -> N
     assert docker().plan(service(77, (ADDRESS,), started=100.0, watched=9999.0)) is None
 
 
+def test_a_changed_daemon_json_needs_a_restart_where_the_client_cannot_show_that_it_was_read() -> None:
+    # `docker info -f` is 1.13's (moby/moby, v1.11.1, api/client/info.go): a client may be older than its daemon
+    change = docker(told=None, version="20.10.24").plan(service(77, None), frozenset({SETTINGS}))
+    assert change is not None
+    assert (change.summary, change.actions) == ("restart", ("restart",))
+
+
 def test_a_changed_daemon_json_is_read_anew_without_a_restart() -> None:
     change = docker().plan(service(77, ()), frozenset({SETTINGS}))
     assert change is not None

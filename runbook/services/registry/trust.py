@@ -115,8 +115,8 @@ class Trust(DaemonState):
 
     @property
     def reloads(self) -> bool:
-        """Whether the daemon takes a change of daemon.json over without a restart."""
-        return version_of(self.version) >= RELOADS
+        """Whether the daemon takes a change of daemon.json over without a restart, and its client can show that."""
+        return self.told is not None and version_of(self.version) >= RELOADS
 
     @property
     def effective(self) -> tuple[str, ...]:
