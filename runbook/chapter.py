@@ -66,6 +66,8 @@ class Section:
     title: str
     outcome: Outcome = Outcome.OK
     error: str | None = None
+    drift: str | None = None
+    """The message of a DriftFound that ended it."""
     steps: Counter[str] = field(default_factory=Counter)
     checks: Counter[Verdict] = field(default_factory=Counter)
     drifted: list[Mapping[str, Any]] = field(default_factory=list)
@@ -98,10 +100,11 @@ class Section:
         ]
 
     def differences(self, order: Sequence[str]) -> list[str]:
-        """What `verify` found to differ in this section, a line each; hosts in this order."""
-        if self.outcome is not Outcome.DRIFT:
-            return []
-        return [*outcomes.describe_all(self.drifted, order), *filter(None, [self.error])]
+        """What differs in this section, also where something else in it failed; a line each, hosts in this order.
+
+        In modes other than `verify` only what a DriftFound names.
+        """
+        return [*outcomes.describe_all(self.drifted, order), *filter(None, [self.drift])]
 
 
 @dataclass(frozen=True, repr=False)
@@ -276,7 +279,7 @@ class Chapter:
             yield section
         except DriftFound as drift:
             section.outcome = outcomes.worst((section.outcome, Outcome.DRIFT))
-            section.error = drift.message
+            section.error = section.drift = drift.message
             if drift.result is not None:
                 display(drift.result)
         except Exception as error:

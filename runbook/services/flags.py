@@ -110,8 +110,8 @@ done
     [ -f "$file" ] || continue
     . "$file" >/dev/null 2>&1
     for name in $(assigned "$file"); do
-      eval "value=\\${{$name-}}"
-      printf 'variable=%s %s %s\\n' "$file" "$name" "$(hide "$name" "$value")"
+      eval "set -- \\"\\${{$name-}}\\""
+      printf 'variable=%s %s %s\\n' "$file" "$name" "$(hide "$name" "$1")"
     done
   done
   echo sourced=yes

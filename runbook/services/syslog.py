@@ -99,7 +99,7 @@ def rotation(site: Site) -> str:
 
 _DELIVER = """\
 for program in {programs}; do
-  logger -p user.info -t "$program[$$]" {text}
+  logger -p user.info -t "${{program}}[$$]" {text}
 done
 for program in {programs}; do
   n=0

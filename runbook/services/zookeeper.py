@@ -25,6 +25,7 @@ from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Change, CommandService, Directory, EditedFile, File, Step, before_after
+from runbook.remote.units import SafePaths
 from runbook.services import zookeeper_diagnosis as diagnosis
 from runbook.services.findings import Finding, Findings
 from runbook.services.probes import COMMAND_OF
@@ -226,7 +227,8 @@ fi
 
 
 def settings(site: Site, host: HostParameters | None = None) -> tuple[Step, ...]:
-    """The lines of zoo.cfg that make an ensemble (2.2.2), in a file that Hadoop's distribution owns.
+    """The lines of zoo.cfg that make an ensemble (2.2.2), in a file that Hadoop's distribution owns, and who may write
+    what ZooKeeper reads: root, and the distribution's user `zookeeper`.
 
     All members list all members. With a `host`, also whether that one observes (`peerType`).
     """
@@ -248,6 +250,7 @@ def settings(site: Site, host: HostParameters | None = None) -> tuple[Step, ...]
             host.observer if host else None,
             diagnosis.pid_file(site),
         ),
+        SafePaths("zookeeper", (zookeeper.conf_dir, _zoo_cfg(site), zookeeper.data_dir), owners=("zookeeper",)),
     )
 
 

@@ -110,7 +110,7 @@ if [ -e "$pids" ]; then
   [ -n "$pid" ] && [ -d "/proc/$pid" ] && echo "pidprocess=$(command_of "$pid")"
   if [ -n "$pid" ] && grep -q '{process}' "/proc/$pid/cmdline" 2>/dev/null; then
     c=$(tr '\0' '\n' < "/proc/$pid/cmdline" | tail -n 1); f=$c; [ "${{c#/}}" != "$c" ] || f=/proc/$pid/cwd/$c
-    [ "$f" -ef "$conf/zoo.cfg" ] || echo "runswith=$pid $c"
+    [ "$(readlink -f "$f")" = "$(readlink -f "$conf/zoo.cfg")" ] || echo "runswith=$pid $c"
   fi
 fi
 data=; txns=

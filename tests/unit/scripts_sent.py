@@ -30,11 +30,13 @@ from runbook.remote.hosts import Hosts
 from runbook.remote.labels import ContainerFolder
 from runbook.remote.modes import Mode
 from runbook.remote.shell import Piece, compose, heredoc, question
-from runbook.remote.steps import Change, Command, Package, Rpm, Service, Step, Upload, sha256
+from runbook.remote.steps import Change, Command, CommandService, Package, Rpm, Service, Step, Upload, sha256
+from runbook.remote.units import Report, SafePaths
 from runbook.secrets import Secret
 from runbook.services import overview, syslog, zookeeper, zookeeper_diagnosis
 from runbook.services.docker import daemon, engine, images, ps
 from runbook.services.docker import diagnose as docker_diagnose
+from runbook.services.flags import FlagDaemon
 from runbook.services.marathon import chapter as marathon_chapter
 from runbook.services.marathon import drill
 from runbook.services.marathon import steps as marathon_steps
@@ -128,13 +130,16 @@ def steps_of(site: Site) -> Iterator[Step]:
     yield mesos_steps.master_service(site, "restart-master", "a master is away")
     for program in (mesos_steps.MASTER, mesos_steps.SLAVE):
         yield mesos_steps.FlagFolder(program)
+        yield from mesos_steps.drift(site, program)
         yield from mesos_steps.off(program, "it is gone")
     yield mesos_steps.Forget("/var/lib/mesos", "1-S0", (Difference("port", "1", "2"),), ("t",))
     yield mesos_steps.NoLeftovers(("/var/lib/mesos", "/tmp/mesos"))
     yield marathon_steps.install(site)
     yield marathon_steps.ConfFolder()
+    yield from marathon_steps.drift(site)
     for host in site.hosts:
         yield from zookeeper.identity(site, host)
+        yield from zookeeper.settings(site, host)
         yield from mesos_steps.identity(site, host)
         yield from mesos_steps.slave_settings(site, host, docker=True)
         yield mesos_steps.slave_service(site, host)
@@ -143,6 +148,7 @@ def steps_of(site: Site) -> Iterator[Step]:
         yield from images.steps(site, host)
     yield engine.install(site)
     yield engine.service(site)
+    yield from engine.drift(site)
     yield from mysql_app.preparation(site)
     yield mysql_app.retired_files(site)
     yield registry_steps.image(site)
@@ -159,6 +165,9 @@ def steps_of(site: Site) -> Iterator[Step]:
         yield Command("a command of its own", "[ -e /run/x ]", "touch /run/x\n")
         yield Container("other", "x:1", environment={"A": Secret("secret")}, volumes={"/opt/x": "/x"}, command=("a b",))
         yield Service("x", restart_if_newer=("/etc/x",))
+        yield CommandService("x", ("/opt/x", "up"), ("/opt/x", "down"), "/run/x.pid", "x.jar", folder="/opt/a b")
+        yield FlagDaemon("x", flags=mesos_steps.flag_source(mesos_steps.MASTER))
+        yield mesos_steps.Daemon("x", package="x")
 
 
 ABSENT, PRESENT = "absent", sha256(b"as it was")
@@ -178,7 +187,7 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
         Change("", actions=actions)
         for actions in (("enable", "start"), ("disable", "stop"), ("restart",), ("enable", "restart"), ("reload",))
     ),
-    steps.CommandService: tuple(Change("", actions=actions) for actions in (("start",), ("stop",), ("stop", "start"))),
+    CommandService: tuple(Change("", actions=actions) for actions in (("start",), ("stop",), ("stop", "start"))),
     Command: (Change("run"),),
     Image: (Change("", actions=("load",)), Change("once Docker answers")),
     Container: (
@@ -191,6 +200,10 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
     ),
     mesos_steps._Held: (Change(""),),
     mesos_steps.FlagFolder: (Change("", actions=("quorum.rpmnew", "it's one")),),
+    mesos_steps.ListFlag: (
+        Change("remove, or write", observed=PRESENT, content=b"content\n"),
+        Change("", actions=(f"{PRESENT} ports", "absent cpus", f"{PRESENT} it's one")),
+    ),
     mesos_steps.Forget: (Change("", observed="1-S0"),),
     mesos_steps.NoLeftovers: (
         Change("", actions=("12:1-S0", "mesos-1-S0.x")),
@@ -199,6 +212,8 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
     ),
     marathon_steps.ConfFolder: (Change("", actions=("zk.rpmsave",)),),
     mysql_app.RetiredSecrets: (Change("remove"),),
+    Report: (),
+    SafePaths: (Change("", actions=("mode /etc/x", "owner /etc/it's one")),),
     ContainerFolder: (Change("label it for containers"),),
     registry_steps.HasRead: (Change("restart"),),
     garbage.Collection: (Change("remove"),),
@@ -265,7 +280,7 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
     page = web_container.Seen(host, "registry-web", inspected={"State": {"Running": True, "Pid": 12}})
     mesos = {"package": "mesos", "program": "mesos-master"}
     return {
-        "preflight._ask": lambda: "\n".join(preflight.question(site, one) for one in site.hosts),
+        "preflight._ask": lambda: "".join(f"(\n{preflight.question(site, one)})\n" for one in site.hosts),
         "services.docker.daemon.of": lambda: asked(site, daemon.of),
         "services.docker.diagnose.explain": lambda: asked(site, lambda hosts: docker_diagnose.explain(site, hosts)),
         "services.docker.engine.restart_gently": lambda: asked(site, lambda hosts: engine.restart_gently(hosts, ())),
@@ -324,6 +339,7 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
             site, lambda hosts: transfer._taken(hosts, "x:1", f"{address}/x:1", "x", "1")
         ),
         "services.registry.transfer.pulled": lambda: transfer._pull(site, f"{address}/x@{digest}"),
+        "services.syslog.delivered": lambda: asked(site, lambda hosts: syslog.delivered(site, hosts)),
         "services.registry.trust.of": lambda: asked(site, lambda hosts: trust.of(hosts, address)),
         "services.registry_web.container.look": lambda: asked(
             site, lambda hosts: web_container.look(hosts, "registry-web")
@@ -331,6 +347,7 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
         "services.registry_web.diagnose.ask": lambda: web_diagnose.registry_question(8600),
         "services.registry_web.diagnose._ask_page": lambda: web_diagnose.page_question(page, 8400, ("10.0.0.1", 8600)),
         "services.zookeeper.ZooKeeper.logs": lambda: zookeeper._LAST_LINES.format(folder="/var/log", lines=5),
+        "services.zookeeper.ZooKeeper._ask_running": lambda: zookeeper.running_question(site),
         "services.zookeeper.ZooKeeper._is_back": lambda: zookeeper.service(site).probe(),
         "services.zookeeper.ZooKeeper._diagnose": lambda: zookeeper_diagnosis.probe(site),
     }

@@ -211,6 +211,25 @@ def test_a_check_that_does_not_hold_fails_its_section_even_where_nothing_is_rais
         chapter.finish()
 
 
+def test_what_differs_is_named_beside_what_failed_in_the_same_section(shared: Path) -> None:
+    chapter = Chapter(SITE, "verify")
+    with chapter.section("1.1", "Connection string"):
+        step("would change")
+        check(False)
+    with chapter.section("1.2", "Start"):
+        check(False)
+        raise DriftFound("node2: runs another version")
+    with pytest.raises(ChapterFailed) as failed:
+        chapter.finish()
+    assert failed.value.message.splitlines() == [
+        "1 Rehearsal: failed",
+        "section 1.1: one leader: none",
+        "section 1.2: one leader: none",
+        "section 1.1: differs: node1: file /etc/conf: content",
+        "section 1.2: differs: node2: runs another version",
+    ]
+
+
 def test_a_section_that_was_stopped_from_outside_has_no_end(shared: Path) -> None:
     chapter = Chapter(SITE, "apply")
     with pytest.raises(SystemExit), chapter.section("1.1", "Connection string"):

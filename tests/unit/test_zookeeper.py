@@ -368,7 +368,7 @@ def probed(content: str) -> str:
 
 
 def test_zoo_cfg_gets_what_an_ensemble_needs_and_keeps_the_rest() -> None:
-    (step,) = settings(site())
+    step, _ = settings(site())
     change = step.plan(probed(ZOO_CFG))
     assert change is not None
     assert change.content is not None
@@ -388,20 +388,33 @@ def test_zoo_cfg_gets_what_an_ensemble_needs_and_keeps_the_rest() -> None:
 
 
 def test_the_data_are_never_left_behind() -> None:
-    (step,) = settings(site())
+    step, _ = settings(site())
     with pytest.raises(StepFailed, match=r"(?s)dataDir=/hadoop/zookeeper.*set zookeeper.data_dir"):
         step.plan(probed(ZOO_CFG.replace("/var/lib/zookeeper", "/hadoop/zookeeper")))
     assert step.plan("kind=absent\n") is not None
 
 
 def test_server_1_is_not_taken_for_server_10() -> None:
-    (step,) = settings(site(11))
+    step, _ = settings(site(11))
     change = step.plan(probed("server.10=old\nserver.1=old\n"))
     assert change is not None
     assert change.content is not None
     lines = change.content.decode().splitlines()
     assert lines[:2] == ["server.10=198.51.100.20:2888:3888", "server.1=198.51.100.11:2888:3888"]
     assert len([line for line in lines if line.startswith("server.")]) == 11
+
+
+def test_only_root_and_zookeeper_may_write_what_it_reads() -> None:
+    _, step = settings(site())
+    assert step.plan("path=755 root /etc/zookeeper/conf\npath=755 zookeeper /var/lib/zookeeper\n") is None
+    change = step.plan("path=666 zookeeper /etc/zookeeper/conf/zoo.cfg\npath=755 nobody /var/lib/zookeeper\n")
+    assert change is not None
+    assert change.diff == (
+        "-/etc/zookeeper/conf/zoo.cfg: mode 666\n+/etc/zookeeper/conf/zoo.cfg: mode 644\n"
+        "-/var/lib/zookeeper: owner nobody\n+/var/lib/zookeeper: owner root\n"
+    )
+    for path in ("/etc/zookeeper/conf", "/etc/zookeeper/conf/zoo.cfg", "/var/lib/zookeeper"):
+        assert f" {path}" in step.probe()
 
 
 def test_myid_goes_to_the_data_folder() -> None:

@@ -68,7 +68,7 @@ def dynamic(content: str) -> str:
 
 def edited(content: str | bytes, described: Site | None = None, **more: str) -> str | None:
     """What becomes of a zoo.cfg; None where nothing is to change."""
-    (step,) = settings(described or site())
+    step, _ = settings(described or site())
     change = step.plan(probed(content, **more))
     if change is None:
         return None
@@ -234,8 +234,8 @@ def with_observer(voters: int = 3) -> Site:
 def test_an_observer_of_the_parameters_is_one_in_zoo_cfg_and_does_not_count() -> None:
     described = with_observer()
     line = "server.4=198.51.100.99:2888:3888:observer\n"
-    (voter,) = settings(described, described.hosts[0])
-    (observer,) = settings(described, described.hosts[3])
+    voter, _ = settings(described, described.hosts[0])
+    observer, _ = settings(described, described.hosts[3])
     assert voter.plan(probed(HADOOP + line)) is None
     change = observer.plan(probed(HADOOP + line))
     assert change is not None
@@ -335,7 +335,7 @@ def in_folder(root: Path) -> tuple[Site, Settings]:
     plain = site()
     places = {"conf_dir": str(conf), "data_dir": str(data), "pid_dir": str(data), "log_dir": str(root)}
     described = plain.model_copy(update={"zookeeper": plain.zookeeper.model_copy(update=places)})
-    (step,) = settings(described)
+    step, _ = settings(described)
     assert isinstance(step, Settings)
     return described, step
 

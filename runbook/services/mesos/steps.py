@@ -684,7 +684,7 @@ class ListFlag(Step):
         if not change.actions:
             return self._file.script(change)
         wanted = entries(self.value)
-        script = "set -e\n"
+        script, unwanted = "set -e\n", []
         for action in change.actions:
             observed, name = action.split(" ", 1)
             path = f"{self.path}/{name}"
@@ -693,8 +693,8 @@ class ListFlag(Step):
                 written = file.script(Change("", observed=observed, content=f"{wanted[name]}\n".encode()))
                 script += f"(\n{written}\n)\n"
             else:
-                script += put_away(path)
-        return script
+                unwanted.append(path)
+        return script + (put_away(*unwanted) if unwanted else "")
 
 
 def slave_service(site: Site, host: HostParameters) -> ConfiguredDaemon:
