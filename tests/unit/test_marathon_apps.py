@@ -182,7 +182,6 @@ def test_an_update_empties_what_is_no_longer_wanted() -> None:
         "healthChecks": [],
         "dependencies": [],
         "fetch": [],
-        "uris": [],
     }
 
 
@@ -192,14 +191,37 @@ def test_what_marathon_cannot_take_away_is_said_before() -> None:
         update_of(wanted, differences(wanted, in_11(MYSQL)))
 
 
-def test_args_may_take_the_place_of_cmd() -> None:
-    wanted = {**{key: value for key, value in HELLO.items() if key != "cmd"}, "args": ["sleep", "1"]}
-    assert update_of(wanted, differences(wanted, in_11(HELLO)))["args"] == ["sleep", "1"]
+def test_args_cannot_take_the_place_of_cmd_nor_cmd_that_of_args() -> None:
+    """`cmd.orElse(app.cmd)`, `args.orElse(app.args)` of AppUpdate.scala: both would be set, which is a 422."""
+    args = {**{key: value for key, value in HELLO.items() if key != "cmd"}, "args": ["sleep", "1"]}
+    for wanted, present, name in ((args, HELLO, "cmd"), (HELLO, args, "args"), ({**args, "cmd": None}, HELLO, "cmd")):
+        for answered in (in_11, in_15):
+            with pytest.raises(AppInvalid, match=f"cannot take {name} away from /hello") as caught:
+                update_of(wanted, differences(wanted, answered(present)))
+            assert caught.value.remedy == "delete the app, then create it"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"uris": ["http://files/a"], "fetch": [{"uri": "http://files/a"}]}, {"fetch": [{"uri": "http://files/a"}]}),
+        ({"uris": [], "fetch": []}, {"fetch": []}),
+        ({"uris": ["http://files/a"], "fetch": []}, {"uris": ["http://files/a"]}),
+        ({"uris": [], "fetch": None}, {"uris": []}),
+        ({"ports": [10000], "portDefinitions": [{"port": 9}]}, {"portDefinitions": [{"port": 9}]}),
+        ({"ports": [8080], "portDefinitions": []}, {"ports": [8080]}),
+    ],
+)
+def test_what_may_not_stand_together_is_sent_once(given: Json, sent: Json) -> None:
+    """Up to 1.4.13 a request with `uris` and `fetch`, even both empty, is a 400 (AppUpdateReads of Formats.scala)."""
+    body = body_of({**HELLO, **given})
+    assert body == {**HELLO, "id": "/hello", **sent}
+    assert differences({**HELLO, **given}, in_11(body)) == []
 
 
 def test_what_marathon_answered_can_be_sent_again() -> None:
     body = body_of(in_11(HELLO))
-    assert not body.keys() & {"version", "versionInfo", "tasks", "tasksRunning", "deployments"}
+    assert not body.keys() & {"version", "versionInfo", "tasks", "tasksRunning", "deployments", "uris", "ports"}
     assert body["id"] == "/hello"
 
 

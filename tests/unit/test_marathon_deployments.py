@@ -133,6 +133,45 @@ def test_progress_is_told_when_something_moves_until_all_runs() -> None:
     ]
 
 
+RESTART = {**deployment(1, "RestartApplication"), "version": LATER, "totalSteps": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "cancelled"),
+    [
+        (Change("/hello", "changed", "d1", LATER, restarted=True), True),
+        (Change("/hello", "unchanged", "d1", LATER), False),  # one that another run began
+    ],
+)
+def test_a_restart_counts_the_tasks_from_before_it_as_old(change: Change, cancelled: bool) -> None:
+    """It renews `version` and `lastScalingAt`; `lastConfigChangeAt` stays (GroupVersioningUtil.scala)."""
+    info = {"lastScalingAt": LATER, "lastConfigChangeAt": VERSION}
+    old, new = task(0), [task(number, version=LATER) for number in (1, 2)]
+
+    def app(*tasks: Json) -> Json:
+        return in_11(HELLO, version=LATER, versionInfo=info, tasks=list(tasks))
+
+    moments: list[Json] = [
+        {"deployments": [RESTART], "app": app(old, old)},
+        {"deployments": [RESTART], "app": app(old, new[0])},
+        {"app": app(*new)},
+    ]
+    counts = [
+        "step 1/1 RestartApplication: 0 of 2 running, 2 of earlier versions",
+        "step 1/1 RestartApplication: 1 of 2 running, 1 of earlier versions",
+    ]
+    assert followed(Scripted(*moments), change) == [*counts, "done: 2 of 2 running"]
+    if cancelled:  # by force: no deployment is left, and an old task
+        with pytest.raises(DeploymentFailed, match="1 of 2 running, 1 of earlier versions"):
+            followed(Scripted(*moments[:2], {"app": app(old, new[0])}), change, deadline=0.05)
+
+
+def test_scaling_counts_the_tasks_from_before_it_as_its_own() -> None:
+    info = {"lastScalingAt": LATER, "lastConfigChangeAt": VERSION}
+    app = in_11(HELLO, version=LATER, versionInfo=info, tasks=[task(0), task(1, version=LATER)])
+    assert followed(Scripted({"app": app}), Change("/hello", "changed", "d1", LATER)) == ["done: 2 of 2 running"]
+
+
 def test_an_upgrade_counts_old_tasks_and_health() -> None:
     app = {**HELLO, "healthChecks": [{"protocol": "TCP"}]}
     alive, not_yet = [{"alive": True}], [{"alive": False, "lastFailureCause": "refused"}]
@@ -475,6 +514,16 @@ def test_the_table_of_apps() -> None:
     assert apps.loc[2, "last_failure"] == "TASK_FAILED on node2: exit 3"
     assert apps.loc[0, "version"] == pd.Timestamp(VERSION)
     assert "env" not in apps.columns
+
+
+def test_the_table_of_deployments_names_pods() -> None:
+    """From 1.4 on: `affectedPods`, and actions with a `pod`."""
+    pods = {**deployment(), "affectedApps": [], "affectedPods": ["/pod"]}
+    pods["currentActions"] = [{"action": "StartPod", "pod": "/pod"}]
+    both = {**deployment(), "affectedPods": ["/pod"]}
+    table = deployments_table([pods, both])
+    assert list(table["apps"]) == ["/pod", "/hello, /pod"]
+    assert list(table["action"]) == ["StartPod", "ScaleApplication"]
 
 
 def test_the_table_of_tasks() -> None:

@@ -180,33 +180,29 @@ def update_of(wanted: App, found: Iterable[Difference]) -> App:
     Secrets are in it in plain text: for the request only. Raises AppInvalid for what a PUT cannot take away.
     """
     gone = {name for name in (difference.field.partition(".")[0] for difference in found) if name not in _named(wanted)}
-    stuck = sorted(name for name in gone if name in _NONE and name not in _CLEARABLE and not _replaced(name, wanted))
-    if stuck:
+    stuck = sorted(name for name in gone if name in _NONE and name not in _CLEARABLE)
+    if stuck:  # `cmd.orElse(app.cmd)`, `args.orElse(app.args)`, …: AppUpdate.scala, AppConversion.scala
         raise AppInvalid(
             f"Marathon cannot take {', '.join(stuck)} away from {app_id(wanted['id'])}: a PUT leaves out what it keeps",
-            "delete the app and create it anew",
+            "delete the app, then create it",
         )
     cleared = {name: _CLEARABLE[name] for name in gone if name in _CLEARABLE}
-    if "fetch" in cleared and "fetch" not in wanted:
-        cleared["uris"] = []
     defaults = {name: _RESOURCES[name] for name in gone if name in _RESOURCES}
     return body_of({**defaults, **cleared, **wanted})
 
 
 def body_of(app: App) -> App:
     """A definition as it is sent, secrets in plain text: for the request only."""
-    body: App = secrets.reveal({name: value for name, value in app.items() if name not in _STATE})
+    body: App = secrets.reveal({name: value for name, value in app.items() if name not in _STATE and value is not None})
+    for newer, older in (("fetch", "uris"), ("portDefinitions", "ports")):
+        if newer in body and older in body:  # an answer has both; up to 1.4 a request that has both is refused
+            body.pop(older if body[newer] or not body[older] else newer)
     return {**body, "id": app_id(body["id"])}
 
 
 def _named(app: App) -> set[str]:
     """The fields that a definition gives, by their normal names."""
     return {"fetch" if name == "uris" else name for name, value in app.items() if value is not None}
-
-
-def _replaced(name: str, wanted: App) -> bool:
-    """Whether Marathon drops a field because another takes its place."""
-    return (name == "cmd" and "args" in wanted) or (name == "args" and "cmd" in wanted)
 
 
 def definition(app: App, sign: str = "+") -> str:
@@ -242,6 +238,9 @@ def _normal(app: App) -> App:
     docker.pop("network", None)
     for name in ("networks", "ipAddress", "ports", "portDefinitions", "uris"):
         found.pop(name, None)
+    for name in ("args", "acceptedResourceRoles"):
+        if not found.get(name):
+            found.pop(name, None)
     normal: App = {
         **found,
         "id": app_id(app["id"]),
@@ -297,10 +296,11 @@ def _without_names(mapping: App) -> App:
 
 def _ports(app: App) -> list[App] | None:
     """The ports on the host's network; None where the definition leaves them to Marathon."""
-    if app.get("portDefinitions") is not None:
-        given = app["portDefinitions"]
-    elif app.get("ports") is not None:
-        given = [{"port": port} for port in app["ports"]]
+    definitions, ports = app.get("portDefinitions"), app.get("ports")
+    if definitions or (definitions is not None and not ports):
+        given = definitions
+    elif ports is not None:
+        given = [{"port": port} for port in ports]
     else:
         return None
     return [_without_names({"port": 0, "protocol": "tcp", "labels": {}, **definition}) for definition in given]
