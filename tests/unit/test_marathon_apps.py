@@ -160,7 +160,58 @@ def test_a_reference_to_nothing_is_said() -> None:
         differences({**HELLO, "env": {"A": {"secret": "env:NOT_SET_ANYWHERE"}}}, in_11(HELLO))
 
 
-def test_secrets_of_marathon_itself_are_left_alone() -> None:
+OWN: Json = {
+    **HELLO,
+    "env": {"A": {"secret": "secret0"}, "B": {"secret": "env:DB_PASSWORD"}},
+    "secrets": {"secret0": {"source": "/db/password"}},
+}
+"""An app with a secret of Marathon's own, as app.json of the documentation of 1.4 has it, and one of the runbook's."""
+
+
+def test_secrets_of_marathon_itself_are_passed_through_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "correct-horse")
+    sent = {"A": {"secret": "secret0"}, "B": "correct-horse"}
+    assert body_of(OWN) == {**OWN, "id": "/hello", "env": sent}
+    assert differences(OWN, in_15({**OWN, "env": sent})) == []
+    (plain,) = differences(OWN, in_15({**OWN, "env": {**sent, "A": "seven-of-nine"}}))
+    assert str(plain) == 'env.A: *** -> {"secret": "secret0"}'
+    (other,) = differences(OWN, in_15({**OWN, "env": {**sent, "A": {"secret": "secret1"}}}))
+    assert str(other) == 'env.A.secret: "secret1" -> "secret0"'
+    more = {"secret1": {"source": "/b"}, **OWN["secrets"]}
+    assert [found.field for found in differences(OWN, in_15({**OWN, "env": sent, "secrets": more}))] == [
+        "secrets.secret1"
+    ]
+    without = {**OWN, "env": {}, "secrets": {}}
+    assert sorted(found.field for found in differences(without, in_15({**OWN, "env": sent}))) == [
+        "env.A",
+        "env.B",
+        "secrets.secret0",
+    ]
+
+
+def test_a_pull_config_of_marathon_s_secrets_is_passed_through() -> None:
+    docker = {"image": "a:1", "pullConfig": {"secret": "secret0"}}
+    app = {"id": "a", "container": {"type": "DOCKER", "docker": docker}, "secrets": OWN["secrets"]}
+    assert body_of(app)["container"]["docker"] == docker
+
+
+def test_a_name_that_no_secrets_define_is_refused_unshown() -> None:
+    for use in (body_of, lambda app: differences(app, in_15(HELLO))):
+        with pytest.raises(SecretError) as caught:
+            use({**OWN, "env": {"A": {"secret": "hunter22"}}})
+        assert "hunter22" not in str(caught.value)
+
+
+def test_a_file_may_name_secrets_of_marathon(tmp_path: Path) -> None:
+    file = tmp_path / "app.json"
+    file.write_text(json.dumps(OWN))
+    assert app_from_file(file)["env"] == OWN["env"]
+    file.write_text(json.dumps({**OWN, "secrets": {"other": {"source": "/x"}}}))
+    with pytest.raises(ParameterError, match=r"env\.A\.secret: is neither a reference to a secret nor a name"):
+        app_from_file(file)
+
+
+def test_a_present_secret_of_marathon_may_become_a_text() -> None:
     present = in_15({**HELLO, "env": {"A": {"secret": "kept-by-marathon"}}})
     assert differences({**HELLO, "env": {"A": "1"}}, present)[0].field == "env.A"
 

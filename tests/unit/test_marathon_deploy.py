@@ -127,6 +127,17 @@ def test_secrets_reach_marathon_and_nothing_else(
     assert '+env.PASSWORD: {"secret": "env:RUNBOOK_TEST_SECRET"}\n' in only(deploy(site, app, mode=Mode.APPLY))[2]
 
 
+def test_secrets_of_marathon_itself_are_shown_by_no_api(
+    there: tuple[Site, FakeMarathon], told: list[Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_TEST_SECRET", SECRET)
+    app = {**HELLO, "env": {"OWN": {"secret": "own"}}, "secrets": {"own": {"source": "/own"}}}
+    there[1].info["version"] = "1.4.13"
+    deploy(there[0], app, mode=Mode.APPLY)
+    assert there[1].apps["/hello"]["env"] == app["env"]
+    assert [event for event in told if event["event"] == "note"] == []
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_secret_that_cannot_be_had_is_told_before_anything_is_asked(
     there: tuple[Site, FakeMarathon], mode: Mode

@@ -26,7 +26,9 @@ from runbook.secrets import MASK, Secret, SecretReference
 from runbook.site import Site, environment_findings, with_absolute_references
 
 App = dict[str, Any]
-"""An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`."""
+"""An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`.
+With a name that the app's `secrets` defines, `{secret: "name"}` is a secret of Marathon's own, which is sent as it is.
+"""
 
 _STATE = frozenset(
     {"version", "versionInfo", "deployments", "lastTaskFailure", "readinessCheckResults", "taskStats"}
@@ -94,21 +96,21 @@ def app_from_file(path: str | Path) -> App:
     problems = [
         Problem(
             file,
-            _line_of(finding.location[:1], text),
-            ".".join(("env", *map(str, finding.location))),
+            _line_of(finding.location, text),
+            ".".join(map(str, finding.location)),
             finding.message,
             finding.remedy,
         )
-        for finding in environment_findings(found.get("env", {}))
+        for finding in environment_findings(found)
     ]
     if problems:
         raise ParameterError(problems)
     return {**with_absolute_references(found, file.absolute().parent), "id": app_id(found["id"])}
 
 
-def _line_of(variable: Location, text: str) -> int:
-    """The line, from 1, in which a variable stands; that of `env` without one."""
-    word = json.dumps(variable[0] if variable else "env", ensure_ascii=False)
+def _line_of(place: Location, text: str) -> int:
+    """The line, from 1, in which a variable stands; that of `env` or `secrets` without one."""
+    word = json.dumps(place[min(1, len(place) - 1)], ensure_ascii=False)
     return next((number for number, line in enumerate(text.splitlines(), 1) if word in line), 1)
 
 
@@ -162,7 +164,7 @@ def differences(wanted: App, present: App) -> list[Difference]:
 
     Raises SecretError where a reference in the wanted definition cannot be resolved.
     """
-    want, have = _normal({**wanted, "env": _resolved(wanted.get("env"))}), _normal(present)
+    want, have = _normal({**wanted, "env": _resolved(wanted)}), _normal(present)
     if want["networks"] == ["host"]:
         want.get("container", {}).pop("portMappings", None)  # they say nothing there; some versions leave them out
     else:
@@ -323,13 +325,14 @@ def _fetch(app: App) -> list[App]:
     return [{"uri": uri} for uri in app.get("uris") or []]
 
 
-def _resolved(env: Mapping[str, Any] | None) -> App:
-    """An environment with its references to secrets resolved."""
+def _resolved(app: App) -> App:
+    """An app's environment with its references to secrets resolved."""
+    names = secrets.names_of_secrets(app)
     return {
         name: Secret(secrets.reveal(value))
-        if secrets.is_reference(value) or isinstance(value, SecretReference)
+        if secrets.is_reference(value, names) or isinstance(value, SecretReference)
         else value
-        for name, value in (env or {}).items()
+        for name, value in (app.get("env") or {}).items()
     }
 
 
@@ -356,13 +359,13 @@ def _compare(field: str, present: Any, wanted: Any) -> Iterator[Difference]:
 
 
 def _compare_objects(field: str, present: App, wanted: App) -> Iterator[Difference]:
-    ours = present.keys() if field in ("env", "labels") or field.endswith(".labels") else frozenset(wanted)
+    ours = present.keys() if field in ("env", "labels", "secrets") or field.endswith(".labels") else frozenset(wanted)
     for name in sorted(wanted.keys() | ours):
         have, want = present.get(name), wanted.get(name)
         if name in ("port", "servicePort") and want == 0:
             continue  # Marathon chose one
-        if field == "env" and name not in wanted:
-            have = Secret(str(have))  # it may have been one
+        if field == "env" and isinstance(have, str) and not isinstance(want, str | Secret):
+            have = Secret(have)  # it may have been one
         yield from _compare(f"{field}.{name}", have, want)
 
 

@@ -29,7 +29,7 @@ from runbook.events import emit
 from runbook.remote.gates import Approval
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
-from runbook.secrets import redact, references
+from runbook.secrets import names_of_secrets, redact, references
 from runbook.services.http import Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition, update_of
 from runbook.services.marathon.client import ELECTING, UNANSWERED, Change, Marathon
@@ -79,7 +79,8 @@ def deploy(
     """
     wanted = {**app, "id": app_id(app["id"])}
     body_of(wanted)  # resolves the secrets
-    shown = [name for name, value in app.get("env", {}).items() if any(references(value))]
+    names = names_of_secrets(app)
+    shown = [name for name, value in app.get("env", {}).items() if any(references(value, names))]
     if shown:
         emit(
             event="note",
