@@ -23,18 +23,13 @@ from runbook import secrets
 from runbook.errors import AppInvalid, ParameterError, Problem
 from runbook.located import Location
 from runbook.secrets import MASK, Secret, SecretReference
+from runbook.services.marathon.fields import STATE
 from runbook.site import Site, environment_findings, with_absolute_references
 
 App = dict[str, Any]
 """An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`.
 With a name that the app's `secrets` defines, `{secret: "name"}` is a secret of Marathon's own, which is sent as it is.
 """
-
-_STATE = frozenset(
-    {"version", "versionInfo", "deployments", "lastTaskFailure", "readinessCheckResults", "taskStats"}
-    | {"tasks", "tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"}
-)
-"""Fields that tell of an app's state, or that Marathon sets."""
 
 _RESOURCES = {"cpus": 1.0, "mem": 128.0, "disk": 0.0, "gpus": 0}
 _NONE: Mapping[str, Any] = {
@@ -195,7 +190,7 @@ def update_of(wanted: App, found: Iterable[Difference]) -> App:
 
 def body_of(app: App) -> App:
     """A definition as it is sent, secrets in plain text: for the request only."""
-    body: App = secrets.reveal({name: value for name, value in app.items() if name not in _STATE and value is not None})
+    body: App = secrets.reveal({name: value for name, value in app.items() if name not in STATE and value is not None})
     for newer, older in (("fetch", "uris"), ("portDefinitions", "ports")):
         if newer in body and older in body:  # an answer has both; up to 1.4 a request that has both is refused
             body.pop(older if body[newer] or not body[older] else newer)
@@ -212,7 +207,7 @@ def definition(app: App, sign: str = "+") -> str:
     return "".join(
         f"{sign}{field}: {_shown(value)}\n"
         for name, given in app.items()
-        if name not in _STATE and name != "id"
+        if name not in STATE and name != "id"
         for field, value in _flat(name, given)
     )
 
@@ -231,7 +226,7 @@ def _flat(field: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _normal(app: App) -> App:
     """What matters of a definition, in one form; what says nothing is left out."""
-    found = {name: value for name, value in app.items() if name not in _STATE and value is not None}
+    found = {name: value for name, value in app.items() if name not in STATE and value is not None}
     container = dict(found.get("container") or {})
     docker = dict(container.get("docker") or {})
     networks = _networks(found, docker)

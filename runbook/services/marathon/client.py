@@ -47,6 +47,7 @@ from runbook.secrets import redact
 from runbook.services.http import SUCCESS, Answer, Endpoint, Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, app_of_task, body_of, differences, update_of
 from runbook.services.marathon.events import Event, parse
+from runbook.services.marathon.fields import dropped, unusual, without
 from runbook.site import Site
 
 Json = dict[str, Any]
@@ -211,14 +212,19 @@ class Marathon:
 
     # what it is told
 
+    def drops(self, wanted: App) -> tuple[str, ...]:
+        """The fields of a definition that this Marathon drops: misplaced ones, and those of other versions."""
+        return dropped(wanted, str(self.info()["version"])) if unusual(wanted) else ()
+
     def compare(self, wanted: App, *, keep_instances: bool = False) -> tuple[App | None, list[Difference]]:
         """The present app (None where there is none), and in what it is not as it is wanted.
 
-        With `keep_instances` a present app may have any number of them.
+        With `keep_instances` a present app may have any number of them. What this Marathon drops is not compared.
         """
         present = self.find(wanted["id"])
         if present is None:
             return None, []
+        wanted = without(wanted, self.drops(wanted))
         return present, differences(_scaled_by_others(wanted) if keep_instances else wanted, present)
 
     def put(self, wanted: App, *, force: bool = False, keep_instances: bool = False) -> Change:

@@ -88,7 +88,16 @@ def deploy(
             "and `docker inspect` show to all who reach them: mount a file with it instead, as chapter 6 does",
         )
 
+    def note_dropped(marathon: Marathon) -> None:
+        if dropped := marathon.drops(wanted):
+            emit(
+                event="note",
+                text=f"app {wanted['id']}: this version of Marathon drops {', '.join(dropped)}: not compared; "
+                "correct the field's place or name, or leave it out",
+            )
+
     def compared(marathon: Marathon) -> Change:
+        note_dropped(marathon)
         present, found = marathon.compare(wanted, keep_instances=keep_instances)
         if present is None:
             return Change(wanted["id"], "created")
@@ -96,10 +105,14 @@ def deploy(
             update_of(wanted, found)  # raises where apply would
         return Change(wanted["id"], "changed" if found else "unchanged", differences=tuple(found))
 
+    def put(marathon: Marathon) -> Change:
+        note_dropped(marathon)
+        return marathon.put(wanted, force=force, keep_instances=keep_instances)
+
     return _Work(
         f"app {wanted['id']}",
         compare=compared,
-        act=lambda marathon: marathon.put(wanted, force=force, keep_instances=keep_instances),
+        act=put,
         unseen=Change(wanted["id"], "created"),
         whole=definition(wanted),
     ).done(site, mode, deadline)
