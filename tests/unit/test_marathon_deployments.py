@@ -473,6 +473,10 @@ ONE, TWO = task(1, host="node1"), task(2, host="node2")
         (["hostname", "GROUP_BY"], [ONE, ONE, TWO], ["node1 has 2 tasks, another group 1", "", ""]),
         (["hostname", "GROUP_BY", "3"], [ONE, TWO], ["3 groups are wanted, and 2 have tasks"] * 2 + [""]),
         (["hostname", "MAX_PER", "1"], [ONE], ["1 tasks are on node1 already", "", ""]),
+        (["@hostname", "UNIQUE"], [ONE], ["a task is on node1 already", "", ""]),
+        (["@hostname", "LIKE", "node[12]"], [], ["", "", "its @hostname is node3"]),
+        (["@hostname", "UNIQUE"], [task(1, host="node2", slaveId="gone")], ["", "a task is on node2 already", ""]),
+        (["rack", "IS", "r2"], [], ["its rack is r1", "", "it has no rack"]),
     ],
 )
 def test_constraints(constraint: list[str], tasks: list[Json], unmet: list[str]) -> None:
@@ -480,6 +484,44 @@ def test_constraints(constraint: list[str], tasks: list[Json], unmet: list[str])
     found = lacks(app, HERE, tasks)
     assert [text.partition(": ")[2] for text in found] == unmet
     assert all(not text or text.startswith(f"constraint {' '.join(constraint)}: ") for text in found)
+
+
+@pytest.mark.parametrize("field", ["@zone", "@region"])
+@pytest.mark.parametrize("operator", ["UNIQUE", "GROUP_BY", "IS", "UNLIKE", "CLUSTER"])
+def test_a_fault_domain_is_not_known(field: str, operator: str) -> None:
+    """Mesos' state has `domain` only from 1.5 on; `@zone` is no attribute (Constraints.scala of Marathon 1.6)."""
+    app = {**HELLO, "constraints": [[field, operator, "x"]]}
+    table = fit_table(app, slaves(node1={}, node2={"used": {"mem": 900}}))
+    assert list(table["fits"]) == [pd.NA, False]
+    assert list(table["lacks"]) == ["", "mem: 256 wanted, 124 of 1024 free"]
+    assert table.loc[0, "not_known"] == f"constraint {field} {operator} x: its {field[1:]} is not known"
+    both = list(explain(in_11(app), waiting(1), slaves(node1={}, node2={"used": {"mem": 900}})))
+    assert causes(both) == [
+        ("node1", "not known whether an instance fits"),
+        ("node2", "an instance does not fit"),
+    ]
+
+
+@pytest.mark.parametrize("constraint", [["rack", "NEWER", "x"], ["rack", "LIKE", "r1)"], ["@other", "IS", "x"]])
+def test_a_constraint_that_cannot_be_judged_is_not_known(constraint: list[str]) -> None:
+    app = {**HELLO, "constraints": [constraint]}
+    table = fit_table(app, slaves(node1={"attributes": {"rack": "r1"}}))
+    assert list(table["fits"]) == [pd.NA]
+    assert table.loc[0, "lacks"] == ""
+
+
+def test_gpus_are_not_known_or_counted() -> None:
+    app = {**HELLO, "gpus": 2}
+    table = fit_table(app, slaves(node1={}, node2={"active": False}))
+    assert list(table["fits"]) == [pd.NA, False]
+    assert list(table["room"]) == [pd.NA, 0]
+    assert table.loc[0, "not_known"] == "gpus: 2 wanted, not known how many are free"
+    known = slaves(node1={}, node2={}).assign(gpus_free=[5.0, 1.0])
+    table = fit_table(app, known)
+    assert list(table["fits"]) == [True, False]
+    assert list(table["room"]) == [2, 0]
+    assert list(table["lacks"]) == ["", "gpus: 2 wanted, 1 free"]
+    assert list(fit_table({**HELLO, "gpus": 0}, slaves(node1={}))["fits"]) == [True]
 
 
 # tables

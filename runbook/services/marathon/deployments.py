@@ -258,13 +258,17 @@ def _of_fit(app: App, count: int, slaves: pd.DataFrame) -> Iterator[Finding]:
     table = fit_table(app, slaves, app.get("tasks", ()))
     if table.empty:
         yield Finding("", "no slave is registered", f"{count} to be launched", "start the slaves (chapter 3)")
-    elif table["fits"].any():
-        hosts = ", ".join(table.loc[table["fits"], "host"])
+    elif table["fits"].fillna(False).any():
+        hosts = ", ".join(table.loc[table["fits"].fillna(False), "host"])
         evidence = f"{count} to be launched; there is room on {hosts}"
         remedy = "wait: Mesos may offer it to another framework first, and Marathon refuses offers for 2 min at a time"
         yield Finding("", "Marathon waits for an offer", evidence, remedy)
     else:
         for row in table.to_dict("records"):
+            if not row["lacks"]:
+                remedy = "look at the slave's GPUs and fault domain, and at Marathon's log"
+                yield Finding(str(row["host"]), "not known whether an instance fits", str(row["not_known"]), remedy)
+                continue
             yield Finding(
                 str(row["host"]), "an instance does not fit", str(row["lacks"]), _make_room(str(row["lacks"]))
             )
