@@ -193,7 +193,7 @@ class NoLeader(ServiceError):
 
 
 class LeaderUnreachable(ServiceError):
-    """A standby answers, but could not pass the question on to its leader (502, 504)."""
+    """A standby answers, but could not pass the question on to its leader (500, 502, 504)."""
 
 
 class NotFound(ServiceError):
@@ -220,6 +220,10 @@ class AppLocked(ServiceError):
     ) -> None:
         super().__init__(message, remedy, answer=answer)
         self.deployments = deployments
+
+
+class DeploymentLimit(ServiceError):
+    """Marathon takes no further deployment while as many run as it allows (403)."""
 
 
 class DeploymentFailed(RunbookError):

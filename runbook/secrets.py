@@ -17,7 +17,7 @@ import re
 import shlex
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeGuard
 from urllib.parse import quote, quote_plus
@@ -324,36 +324,56 @@ redact = _redactor.redact
 redact_data = _redactor.redact_data
 
 
-def references(data: Any) -> Iterable[SecretReference]:
-    """Every reference in JSON-like data: SecretReference objects, and mappings of the shape `{secret: "env:NAME"}`."""
+def references(data: Any, names: frozenset[str] = frozenset()) -> Iterable[SecretReference]:
+    """Every reference in JSON-like data: SecretReference objects, and mappings of the shape `{secret: "env:NAME"}`.
+
+    `names`: secrets of Marathon's own, to which an app's `{"secret": "name"}` refers; those that an app in the data
+    defines (`names_of_secrets`) are added below it. They are no references.
+    """
+    names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         yield data
-    elif is_reference(data):
+    elif is_reference(data, names):
         yield SecretReference(data["secret"])
     elif isinstance(data, Mapping):
         for value in data.values():
-            yield from references(value)
+            yield from references(value, names)
     elif isinstance(data, list | tuple):
         for item in data:
-            yield from references(item)
+            yield from references(item, names)
 
 
-def reveal(data: Any) -> Any:
+def reveal(data: Any, names: frozenset[str] = frozenset()) -> Any:
     """A copy of JSON-like data with each reference replaced by the secret's value: for the one request that sends it.
 
-    Raises SecretError where a reference cannot be resolved.
+    `names` as for `references`. Raises SecretError where a reference cannot be resolved.
     """
+    names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         return data.resolve().reveal()
-    if is_reference(data):
+    if is_reference(data, names):
         return SecretReference(data["secret"]).resolve().reveal()
     if isinstance(data, Mapping):
-        return {key: reveal(value) for key, value in data.items()}
+        return {key: reveal(value, names) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [reveal(item) for item in data]
+        return [reveal(item, names) for item in data]
     return data
 
 
-def is_reference(data: object) -> TypeGuard[Mapping[str, Any]]:
-    """Whether `data` is a reference as it stands in an app's definition: `{secret: "env:NAME"}`."""
-    return isinstance(data, Mapping) and data.keys() == {"secret"}
+def is_reference(data: object, names: Container[str] = ()) -> TypeGuard[Mapping[str, Any]]:
+    """Whether `data` is a reference as it stands in an app's definition: `{secret: "env:NAME"}`.
+
+    With one of `names` it is Marathon's own notation instead: the name of a secret that the app's `secrets` defines.
+    """
+    if not isinstance(data, Mapping) or data.keys() != {"secret"}:
+        return False
+    return not (isinstance(data["secret"], str) and data["secret"] in names)
+
+
+def names_of_secrets(app: object) -> frozenset[str]:
+    """The names of the secrets that an app defines for Marathon's secret store: the keys of its `secrets`.
+
+    Source: `secrets.raml` of Marathon 1.5; the field is there from 1.3 on.
+    """
+    defined = app.get("secrets") if isinstance(app, Mapping) else None
+    return frozenset(map(str, defined)) if isinstance(defined, Mapping) else frozenset()

@@ -442,7 +442,8 @@ _NO_SECRETS = frozenset({"", "0", "1", "yes", "no", "true", "false"})
 
 
 AppDefinition = dict[str, JsonValue]
-"""A Marathon app as its API takes it, without `id` (which is the key). An `env` value may be `{secret: "env:NAME"}`."""
+"""A Marathon app as its API takes it, without `id` (which is the key). An `env` value may be `{secret: "env:NAME"}`, or
+with Marathon's own secrets `{secret: NAME}`, where the app's `secrets` defines NAME."""
 
 
 def _document_apps() -> dict[str, AppDefinition]:
@@ -782,7 +783,7 @@ class Site(Parameters):
 
     def _app_environments(self) -> Iterator[Finding]:
         for name, app in self.apps.items():
-            yield from environment_findings(app.get("env", {}), ("apps", name, "env"))
+            yield from environment_findings(app, ("apps", name))
 
     def _needed_in_site(self, role: Role) -> Iterator[Finding]:
         needed = _NEEDS_IN_SITE[role]
@@ -991,15 +992,40 @@ def _overridden(defaults: SshParameters, own: SshParameters) -> SshParameters:
     return defaults.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
 
 
-def environment_findings(environment: JsonValue, place: Location = ()) -> Iterator[Finding]:
-    """What is wrong with an app's `env`: secrets must be references, everything else texts."""
+def environment_findings(app: AppDefinition, place: Location = ()) -> Iterator[Finding]:
+    """What is wrong with an app's `env` and `secrets`: secrets must be references, everything else texts.
+
+    A reference is `{secret: "env:NAME"}`, or the name of a secret that the app's `secrets` defines, as in Marathon.
+    """
+    defined = app.get("secrets", {})
+    if not isinstance(defined, dict):
+        yield Finding("is not a mapping", "write `NAME: {source: …}` in it", (*place, "secrets"))
+    names = secrets.names_of_secrets(app)
+    for name in sorted(names):
+        if not any(_reference_finding(name, ())):
+            yield Finding(
+                "is how a reference to a secret is written, and here the name of one of Marathon's",
+                "choose a name that does not begin with env:, file: or keyring:",
+                (*place, "secrets", name),
+            )
+    environment = app.get("env", {})
     if not isinstance(environment, dict):
-        yield Finding("is not a mapping", "write `NAME: value` in it", place)
+        yield Finding("is not a mapping", "write `NAME: value` in it", (*place, "env"))
         return
     for variable, value in environment.items():
-        own: Location = (*place, variable)
-        if secrets.is_reference(value):
-            yield from _reference_finding(value["secret"], (*own, "secret"))
+        own: Location = (*place, "env", variable)
+        if secrets.is_reference(value, names):
+            for finding in _reference_finding(value["secret"], (*own, "secret")):
+                if defined:
+                    yield Finding(
+                        "is neither a reference to a secret nor a name that the app's `secrets` defines",
+                        f"define the name under `secrets`, or: {finding.remedy}",
+                        finding.location,
+                    )
+                else:
+                    yield finding
+        elif secrets.is_reference(value):
+            continue  # Marathon's own
         elif not isinstance(value, str):
             yield Finding("is neither a text nor a secret", 'write "text" or {secret: "env:NAME"}', own)
         elif _SECRET_NAME.search(variable) and value.lower() not in _NO_SECRETS:
@@ -1016,8 +1042,11 @@ def with_absolute_references(app: AppDefinition, folder: Path) -> AppDefinition:
     environment = app.get("env")
     if not isinstance(environment, dict):
         return app
+    names = secrets.names_of_secrets(app)
     absolute: dict[str, JsonValue] = {
-        name: {"secret": SecretReference(value["secret"]).within(folder)} if secrets.is_reference(value) else value
+        name: {"secret": SecretReference(value["secret"]).within(folder)}
+        if secrets.is_reference(value, names)
+        else value
         for name, value in environment.items()
     }
     return {**app, "env": absolute}

@@ -79,7 +79,8 @@ def in_11(app: Json, **more: Any) -> Json:
     answered["healthChecks"] = [{**HEALTH_CHECK, "path": "/", **check} for check in app.get("healthChecks", ())]
     if "uris" in app:
         answered["fetch"] = [{"uri": uri, "extract": True, "executable": False, "cache": False} for uri in app["uris"]]
-    ports = [port or 10000 + number for number, port in enumerate(app.get("ports", [0]))]
+    given = app.get("ports", [definition["port"] for definition in app.get("portDefinitions", [{"port": 0}])])
+    ports = [port or 10000 + number for number, port in enumerate(given)]
     if app.get("container"):
         docker = app["container"]["docker"]
         filled = {"network": None, "privileged": False, "parameters": [], "forcePullImage": False, **docker}

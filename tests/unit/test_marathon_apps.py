@@ -160,7 +160,58 @@ def test_a_reference_to_nothing_is_said() -> None:
         differences({**HELLO, "env": {"A": {"secret": "env:NOT_SET_ANYWHERE"}}}, in_11(HELLO))
 
 
-def test_secrets_of_marathon_itself_are_left_alone() -> None:
+OWN: Json = {
+    **HELLO,
+    "env": {"A": {"secret": "secret0"}, "B": {"secret": "env:DB_PASSWORD"}},
+    "secrets": {"secret0": {"source": "/db/password"}},
+}
+"""An app with a secret of Marathon's own, as app.json of the documentation of 1.4 has it, and one of the runbook's."""
+
+
+def test_secrets_of_marathon_itself_are_passed_through_and_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "correct-horse")
+    sent = {"A": {"secret": "secret0"}, "B": "correct-horse"}
+    assert body_of(OWN) == {**OWN, "id": "/hello", "env": sent}
+    assert differences(OWN, in_15({**OWN, "env": sent})) == []
+    (plain,) = differences(OWN, in_15({**OWN, "env": {**sent, "A": "seven-of-nine"}}))
+    assert str(plain) == 'env.A: *** -> {"secret": "secret0"}'
+    (other,) = differences(OWN, in_15({**OWN, "env": {**sent, "A": {"secret": "secret1"}}}))
+    assert str(other) == 'env.A.secret: "secret1" -> "secret0"'
+    more = {"secret1": {"source": "/b"}, **OWN["secrets"]}
+    assert [found.field for found in differences(OWN, in_15({**OWN, "env": sent, "secrets": more}))] == [
+        "secrets.secret1"
+    ]
+    without = {**OWN, "env": {}, "secrets": {}}
+    assert sorted(found.field for found in differences(without, in_15({**OWN, "env": sent}))) == [
+        "env.A",
+        "env.B",
+        "secrets.secret0",
+    ]
+
+
+def test_a_pull_config_of_marathon_s_secrets_is_passed_through() -> None:
+    docker = {"image": "a:1", "pullConfig": {"secret": "secret0"}}
+    app = {"id": "a", "container": {"type": "DOCKER", "docker": docker}, "secrets": OWN["secrets"]}
+    assert body_of(app)["container"]["docker"] == docker
+
+
+def test_a_name_that_no_secrets_define_is_refused_unshown() -> None:
+    for use in (body_of, lambda app: differences(app, in_15(HELLO))):
+        with pytest.raises(SecretError) as caught:
+            use({**OWN, "env": {"A": {"secret": "hunter22"}}})
+        assert "hunter22" not in str(caught.value)
+
+
+def test_a_file_may_name_secrets_of_marathon(tmp_path: Path) -> None:
+    file = tmp_path / "app.json"
+    file.write_text(json.dumps(OWN))
+    assert app_from_file(file)["env"] == OWN["env"]
+    file.write_text(json.dumps({**OWN, "secrets": {"other": {"source": "/x"}}}))
+    with pytest.raises(ParameterError, match=r"env\.A\.secret: is neither a reference to a secret nor a name"):
+        app_from_file(file)
+
+
+def test_a_present_secret_of_marathon_may_become_a_text() -> None:
     present = in_15({**HELLO, "env": {"A": {"secret": "kept-by-marathon"}}})
     assert differences({**HELLO, "env": {"A": "1"}}, present)[0].field == "env.A"
 
@@ -182,7 +233,6 @@ def test_an_update_empties_what_is_no_longer_wanted() -> None:
         "healthChecks": [],
         "dependencies": [],
         "fetch": [],
-        "uris": [],
     }
 
 
@@ -192,14 +242,37 @@ def test_what_marathon_cannot_take_away_is_said_before() -> None:
         update_of(wanted, differences(wanted, in_11(MYSQL)))
 
 
-def test_args_may_take_the_place_of_cmd() -> None:
-    wanted = {**{key: value for key, value in HELLO.items() if key != "cmd"}, "args": ["sleep", "1"]}
-    assert update_of(wanted, differences(wanted, in_11(HELLO)))["args"] == ["sleep", "1"]
+def test_args_cannot_take_the_place_of_cmd_nor_cmd_that_of_args() -> None:
+    """`cmd.orElse(app.cmd)`, `args.orElse(app.args)` of AppUpdate.scala: both would be set, which is a 422."""
+    args = {**{key: value for key, value in HELLO.items() if key != "cmd"}, "args": ["sleep", "1"]}
+    for wanted, present, name in ((args, HELLO, "cmd"), (HELLO, args, "args"), ({**args, "cmd": None}, HELLO, "cmd")):
+        for answered in (in_11, in_15):
+            with pytest.raises(AppInvalid, match=f"cannot take {name} away from /hello") as caught:
+                update_of(wanted, differences(wanted, answered(present)))
+            assert caught.value.remedy == "delete the app, then create it"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"uris": ["http://files/a"], "fetch": [{"uri": "http://files/a"}]}, {"fetch": [{"uri": "http://files/a"}]}),
+        ({"uris": [], "fetch": []}, {"fetch": []}),
+        ({"uris": ["http://files/a"], "fetch": []}, {"uris": ["http://files/a"]}),
+        ({"uris": [], "fetch": None}, {"uris": []}),
+        ({"ports": [10000], "portDefinitions": [{"port": 9}]}, {"portDefinitions": [{"port": 9}]}),
+        ({"ports": [8080], "portDefinitions": []}, {"ports": [8080]}),
+    ],
+)
+def test_what_may_not_stand_together_is_sent_once(given: Json, sent: Json) -> None:
+    """Up to 1.4.13 a request with `uris` and `fetch`, even both empty, is a 400 (AppUpdateReads of Formats.scala)."""
+    body = body_of({**HELLO, **given})
+    assert body == {**HELLO, "id": "/hello", **sent}
+    assert differences({**HELLO, **given}, in_11(body)) == []
 
 
 def test_what_marathon_answered_can_be_sent_again() -> None:
     body = body_of(in_11(HELLO))
-    assert not body.keys() & {"version", "versionInfo", "tasks", "tasksRunning", "deployments"}
+    assert not body.keys() & {"version", "versionInfo", "tasks", "tasksRunning", "deployments", "uris", "ports"}
     assert body["id"] == "/hello"
 
 

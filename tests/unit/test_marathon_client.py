@@ -16,6 +16,8 @@ from runbook.errors import (
     AppInvalid,
     AppLocked,
     ConnectionCut,
+    DeploymentLimit,
+    EndpointTimeout,
     EndpointUnreachable,
     LeaderUnreachable,
     NoLeader,
@@ -33,6 +35,14 @@ HELLO: Json = {"id": "hello", "cmd": "sleep 1", "cpus": 0.1, "mem": 16}
 DEPLOYED = {"version": VERSION, "deploymentId": "5ed4c0c5-9ff8-4a6f-a0cd-f57f59a34b43"}
 NO_LEADER = JETTY.format(status=503, reason="Could not determine the current leader")
 REFUSED = JETTY.format(status=502, reason="Connection to leader refused.")
+TIMED_OUT = {"message": "Futures timed out after [10000 milliseconds]"}
+TOO_MANY = JETTY.format(status=503, reason="Too many concurrent requests! Allowed: 100.")
+PROXYING = JETTY.format(status=500, reason="java.lang.RuntimeException: while proxying")
+LIMIT = {
+    "message": "Max number (100) of running deployments is achieved. Wait for existing deployments to complete or "
+    "cancel oneusing force=true parameter."
+}
+KILLED = "hello.7a1c35e2-2753-11e6-8d2b-0242ac110002"
 
 
 def html(status: int, text: str) -> bytes:
@@ -126,6 +136,17 @@ def asked(server: Loopback) -> list[str]:
             "leader timed out",
         ),
         (html(503, "<html>starting</html>"), NotReady, "503 starting"),
+        (html(503, TOO_MANY), NotReady, "Too many concurrent requests! Allowed: 100."),
+        (html(503, JETTY.format(status=503, reason="/v2/apps/leader-board")), NotReady, "leader-board"),
+        (answer(503), NotReady, "503 (nothing)"),
+        (answer(503, TIMED_OUT), EndpointTimeout, "Futures timed out after [10000 milliseconds]; the leader may have"),
+        (answer(503, {"message": "the leader is busy"}), EndpointTimeout, "the leader is busy"),
+        (answer(503, "upstream reset", kind="text/plain"), EndpointTimeout, "upstream reset"),
+        (html(502, JETTY.format(status=502, reason="Could not determine the current leader")), NoLeader, "Could not"),
+        (html(503, JETTY.format(status=503, reason="Connection to leader refused.")), NoLeader, "refused"),
+        (html(500, PROXYING), LeaderUnreachable, "while proxying"),
+        (answer(403, LIMIT), DeploymentLimit, "Max number (100) of running deployments"),
+        (answer(403, {"message": "Not Authorized to perform this action!"}), UnexpectedAnswer, "Not Authorized"),
         (html(404, "<html>nginx</html>"), UnexpectedAnswer, "does not answer as Marathon does"),
         (answer(500, {"message": "boom"}), UnexpectedAnswer, "boom"),
         (answer(401, {"message": "Invalid username or password."}), UnexpectedAnswer, "Invalid username or password."),
@@ -155,6 +176,14 @@ def test_a_reason_that_quotes_what_was_sent_shows_no_secret(monkeypatch: pytest.
     ):
         client.put(app)
     assert "gr4ndfather-clock" not in str(caught.value)
+
+
+def test_the_limit_of_deployments_is_not_a_matter_of_credentials() -> None:
+    """From 1.5.9 on (`TooManyRunningDeploymentsException` of Exception.scala)."""
+    with marathon(answer(403, LIMIT)) as (client, _), pytest.raises(DeploymentLimit) as caught:
+        client.restart("hello")
+    assert "credentials" not in str(caught.value.remedy)
+    assert "until a deployment ends" in str(caught.value.remedy)
 
 
 def test_a_lock_names_the_deployments_that_hold_it() -> None:
@@ -187,6 +216,23 @@ def test_killing_says_whether_it_scales() -> None:
         client.kill(["hello.1", "hello.2"], scale=False)
     assert asked(server) == ["POST /v2/tasks/delete?scale=false"]
     assert json.loads(server.requests[0].body) == {"ids": ["hello.1", "hello.2"]}
+
+
+@pytest.mark.parametrize("steps", [[], [[{"action": "ScaleApplication", "app": "/hello"}]]])
+def test_no_task_of_an_app_in_deployment_is_killed(steps: list[Any]) -> None:
+    """Marathon answers 200 and kills nothing: `KillTasks` wants the app's lock (MarathonSchedulerActor.scala)."""
+    said = {"id": "d1", "version": VERSION, "affectedApps": ["/hello", "/other"], "steps": steps, "currentActions": []}
+    replies = {"GET /v2/deployments": answer(200, [said]), "POST /v2/tasks/delete": answer(200, {"tasks": []})}
+    with marathon(by_path(replies)) as (client, (server,)):
+        with pytest.raises(AppLocked, match="/hello: locked by d1; Marathon kills no task") as caught:
+            client.kill([KILLED], scale=False)
+        assert caught.value.deployments == ("d1",)
+        client.kill([KILLED.replace("hello", "third")], scale=False)
+        client.kill([KILLED], scale=True)  # which Marathon refuses itself
+    assert [line for line in asked(server) if line.startswith("POST")] == [
+        "POST /v2/tasks/delete?scale=false",
+        "POST /v2/tasks/delete?scale=true",
+    ]
 
 
 def test_a_deployment_that_is_only_stopped_has_no_successor() -> None:
@@ -245,8 +291,10 @@ def test_scaling_to_what_is_there_already_asks_for_nothing() -> None:
 
 
 def test_deployments_of_all_versions_have_lists_of_steps() -> None:
+    """Lists up to 0.15; in 1.1.1 an action has its `type`, later its `action` (Formats.scala)."""
     actions = [{"action": "ScaleApplication", "app": "/hello"}]
-    for steps in ([actions], [{"actions": actions}]):
+    typed = [{"type": "ScaleApplication", "app": "/hello"}]
+    for steps in ([actions], [{"actions": actions}], [{"actions": typed}]):
         said = [{"id": "d1", "version": VERSION, "affectedApps": ["/hello"], "steps": steps, "currentActions": actions}]
         with marathon(answer(200, said)) as (client, _):
             assert client.deployments()[0]["steps"] == [actions]
@@ -323,7 +371,15 @@ def test_the_next_instance_is_asked_where_one_cannot_say() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "error"), [(Reset(), ConnectionCut), (html(504, "<html>timed out</html>"), LeaderUnreachable)]
+    ("said", "error"),
+    [
+        (Reset(), ConnectionCut),
+        (html(504, "<html>timed out</html>"), LeaderUnreachable),
+        (html(500, PROXYING), LeaderUnreachable),
+        (answer(503, TIMED_OUT), EndpointTimeout),
+        (answer(503, {"message": "no leader"}), EndpointTimeout),
+        (answer(503, b"{cut", kind="application/json"), EndpointTimeout),
+    ],
 )
 def test_a_change_that_may_have_been_heard_is_not_made_twice(said: Piece, error: type[ServiceError]) -> None:
     with marathon(said, answer(200, DEPLOYED)) as (client, (_, second)):
@@ -332,10 +388,19 @@ def test_a_change_that_may_have_been_heard_is_not_made_twice(said: Piece, error:
         assert second.requests == []
 
 
-def test_a_change_that_nobody_heard_is_made_at_the_next_instance() -> None:
-    with marathon(None, html(503, NO_LEADER), answer(200, DEPLOYED)) as (client, (*_, last)):
+@pytest.mark.parametrize(
+    "said", [html(503, NO_LEADER), html(502, NO_LEADER.replace("503", "502")), html(503, TOO_MANY), answer(503)]
+)
+def test_a_change_that_nobody_heard_is_made_at_the_next_instance(said: bytes) -> None:
+    with marathon(None, said, answer(200, DEPLOYED)) as (client, (*_, last)):
         client.restart("hello")
         assert len(last.requests) == 1
+
+
+@pytest.mark.parametrize("said", [answer(503, TIMED_OUT), html(500, PROXYING)])
+def test_a_question_is_asked_again_where_the_leader_was_late(said: bytes) -> None:
+    with marathon(said, answer(200, {"apps": []})) as (client, _):
+        assert client.apps() == []
 
 
 def test_what_each_instance_said_is_told_when_none_answers() -> None:
@@ -402,6 +467,13 @@ def test_from_17_on_a_standby_sends_listeners_to_the_leader() -> None:
 def test_events_come_from_an_instance_that_answers() -> None:
     attached = STREAM + b'event: event_stream_attached\ndata: {"eventType":"event_stream_attached"}\n\n'
     with marathon(None, html(503, NO_LEADER), attached) as (client, _), client.events() as events:
+        assert [event.kind for event in events] == ["event_stream_attached"]
+
+
+@pytest.mark.parametrize("said", [html(502, NO_LEADER.replace("503", "502")), html(500, PROXYING)])
+def test_events_are_not_ended_by_an_instance_without_a_leader(said: bytes) -> None:
+    attached = STREAM + b'event: event_stream_attached\ndata: {"eventType":"event_stream_attached"}\n\n'
+    with marathon(said, attached) as (client, _), client.events() as events:
         assert [event.kind for event in events] == ["event_stream_attached"]
 
 

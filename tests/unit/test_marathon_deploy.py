@@ -127,6 +127,36 @@ def test_secrets_reach_marathon_and_nothing_else(
     assert '+env.PASSWORD: {"secret": "env:RUNBOOK_TEST_SECRET"}\n' in only(deploy(site, app, mode=Mode.APPLY))[2]
 
 
+def test_secrets_of_marathon_itself_are_shown_by_no_api(
+    there: tuple[Site, FakeMarathon], told: list[Json], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_TEST_SECRET", SECRET)
+    app = {**HELLO, "env": {"OWN": {"secret": "own"}}, "secrets": {"own": {"source": "/own"}}}
+    there[1].info["version"] = "1.4.13"
+    deploy(there[0], app, mode=Mode.APPLY)
+    assert there[1].apps["/hello"]["env"] == app["env"]
+    assert [event for event in told if event["event"] == "note"] == []
+
+
+def test_what_marathon_drops_is_named_and_not_compared(there: tuple[Site, FakeMarathon], told: list[Json]) -> None:
+    """examples/Docker.json of Marathon has `forcePullImage` one level too high: it would change for ever."""
+    site, fake = there
+    container = {"type": "DOCKER", "docker": {"image": "ubuntu:1"}, "volumes": []}
+    app = {**HELLO, "container": {**container, "forcePullImage": False}}
+    fake.put({**HELLO, "container": container})
+    for mode in Mode:
+        told.clear()
+        assert only(deploy(site, app, mode=mode)) == (Status.OK, "", "")
+        (note,) = (event["text"] for event in told if event["event"] == "note")
+        assert note.startswith("app /hello: this version of Marathon drops container.forcePullImage: not compared")
+    assert only(deploy(site, {**app, "mem": 32}, mode=Mode.PLAN))[1] == "mem: 16 -> 32"
+    fake.apps.clear()
+    told.clear()
+    assert only(deploy(site, app, mode=Mode.APPLY))[0] is Status.CHANGED
+    assert len([event for event in told if event["event"] == "note"]) == 1
+    assert only(deploy(nobody(), app, mode=Mode.PLAN))[0] is Status.WOULD_CHANGE
+
+
 @pytest.mark.parametrize("mode", list(Mode))
 def test_a_secret_that_cannot_be_had_is_told_before_anything_is_asked(
     there: tuple[Site, FakeMarathon], mode: Mode

@@ -133,6 +133,45 @@ def test_progress_is_told_when_something_moves_until_all_runs() -> None:
     ]
 
 
+RESTART = {**deployment(1, "RestartApplication"), "version": LATER, "totalSteps": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "cancelled"),
+    [
+        (Change("/hello", "changed", "d1", LATER, restarted=True), True),
+        (Change("/hello", "unchanged", "d1", LATER), False),  # one that another run began
+    ],
+)
+def test_a_restart_counts_the_tasks_from_before_it_as_old(change: Change, cancelled: bool) -> None:
+    """It renews `version` and `lastScalingAt`; `lastConfigChangeAt` stays (GroupVersioningUtil.scala)."""
+    info = {"lastScalingAt": LATER, "lastConfigChangeAt": VERSION}
+    old, new = task(0), [task(number, version=LATER) for number in (1, 2)]
+
+    def app(*tasks: Json) -> Json:
+        return in_11(HELLO, version=LATER, versionInfo=info, tasks=list(tasks))
+
+    moments: list[Json] = [
+        {"deployments": [RESTART], "app": app(old, old)},
+        {"deployments": [RESTART], "app": app(old, new[0])},
+        {"app": app(*new)},
+    ]
+    counts = [
+        "step 1/1 RestartApplication: 0 of 2 running, 2 of earlier versions",
+        "step 1/1 RestartApplication: 1 of 2 running, 1 of earlier versions",
+    ]
+    assert followed(Scripted(*moments), change) == [*counts, "done: 2 of 2 running"]
+    if cancelled:  # by force: no deployment is left, and an old task
+        with pytest.raises(DeploymentFailed, match="1 of 2 running, 1 of earlier versions"):
+            followed(Scripted(*moments[:2], {"app": app(old, new[0])}), change, deadline=0.05)
+
+
+def test_scaling_counts_the_tasks_from_before_it_as_its_own() -> None:
+    info = {"lastScalingAt": LATER, "lastConfigChangeAt": VERSION}
+    app = in_11(HELLO, version=LATER, versionInfo=info, tasks=[task(0), task(1, version=LATER)])
+    assert followed(Scripted({"app": app}), Change("/hello", "changed", "d1", LATER)) == ["done: 2 of 2 running"]
+
+
 def test_an_upgrade_counts_old_tasks_and_health() -> None:
     app = {**HELLO, "healthChecks": [{"protocol": "TCP"}]}
     alive, not_yet = [{"alive": True}], [{"alive": False, "lastFailureCause": "refused"}]
@@ -434,6 +473,10 @@ ONE, TWO = task(1, host="node1"), task(2, host="node2")
         (["hostname", "GROUP_BY"], [ONE, ONE, TWO], ["node1 has 2 tasks, another group 1", "", ""]),
         (["hostname", "GROUP_BY", "3"], [ONE, TWO], ["3 groups are wanted, and 2 have tasks"] * 2 + [""]),
         (["hostname", "MAX_PER", "1"], [ONE], ["1 tasks are on node1 already", "", ""]),
+        (["@hostname", "UNIQUE"], [ONE], ["a task is on node1 already", "", ""]),
+        (["@hostname", "LIKE", "node[12]"], [], ["", "", "its @hostname is node3"]),
+        (["@hostname", "UNIQUE"], [task(1, host="node2", slaveId="gone")], ["", "a task is on node2 already", ""]),
+        (["rack", "IS", "r2"], [], ["its rack is r1", "", "it has no rack"]),
     ],
 )
 def test_constraints(constraint: list[str], tasks: list[Json], unmet: list[str]) -> None:
@@ -441,6 +484,44 @@ def test_constraints(constraint: list[str], tasks: list[Json], unmet: list[str])
     found = lacks(app, HERE, tasks)
     assert [text.partition(": ")[2] for text in found] == unmet
     assert all(not text or text.startswith(f"constraint {' '.join(constraint)}: ") for text in found)
+
+
+@pytest.mark.parametrize("field", ["@zone", "@region"])
+@pytest.mark.parametrize("operator", ["UNIQUE", "GROUP_BY", "IS", "UNLIKE", "CLUSTER"])
+def test_a_fault_domain_is_not_known(field: str, operator: str) -> None:
+    """Mesos' state has `domain` only from 1.5 on; `@zone` is no attribute (Constraints.scala of Marathon 1.6)."""
+    app = {**HELLO, "constraints": [[field, operator, "x"]]}
+    table = fit_table(app, slaves(node1={}, node2={"used": {"mem": 900}}))
+    assert list(table["fits"]) == [pd.NA, False]
+    assert list(table["lacks"]) == ["", "mem: 256 wanted, 124 of 1024 free"]
+    assert table.loc[0, "not_known"] == f"constraint {field} {operator} x: its {field[1:]} is not known"
+    both = list(explain(in_11(app), waiting(1), slaves(node1={}, node2={"used": {"mem": 900}})))
+    assert causes(both) == [
+        ("node1", "not known whether an instance fits"),
+        ("node2", "an instance does not fit"),
+    ]
+
+
+@pytest.mark.parametrize("constraint", [["rack", "NEWER", "x"], ["rack", "LIKE", "r1)"], ["@other", "IS", "x"]])
+def test_a_constraint_that_cannot_be_judged_is_not_known(constraint: list[str]) -> None:
+    app = {**HELLO, "constraints": [constraint]}
+    table = fit_table(app, slaves(node1={"attributes": {"rack": "r1"}}))
+    assert list(table["fits"]) == [pd.NA]
+    assert table.loc[0, "lacks"] == ""
+
+
+def test_gpus_are_not_known_or_counted() -> None:
+    app = {**HELLO, "gpus": 2}
+    table = fit_table(app, slaves(node1={}, node2={"active": False}))
+    assert list(table["fits"]) == [pd.NA, False]
+    assert list(table["room"]) == [pd.NA, 0]
+    assert table.loc[0, "not_known"] == "gpus: 2 wanted, not known how many are free"
+    known = slaves(node1={}, node2={}).assign(gpus_free=[5.0, 1.0])
+    table = fit_table(app, known)
+    assert list(table["fits"]) == [True, False]
+    assert list(table["room"]) == [2, 0]
+    assert list(table["lacks"]) == ["", "gpus: 2 wanted, 1 free"]
+    assert list(fit_table({**HELLO, "gpus": 0}, slaves(node1={}))["fits"]) == [True]
 
 
 # tables
@@ -475,6 +556,16 @@ def test_the_table_of_apps() -> None:
     assert apps.loc[2, "last_failure"] == "TASK_FAILED on node2: exit 3"
     assert apps.loc[0, "version"] == pd.Timestamp(VERSION)
     assert "env" not in apps.columns
+
+
+def test_the_table_of_deployments_names_pods() -> None:
+    """From 1.4 on: `affectedPods`, and actions with a `pod`."""
+    pods = {**deployment(), "affectedApps": [], "affectedPods": ["/pod"]}
+    pods["currentActions"] = [{"action": "StartPod", "pod": "/pod"}]
+    both = {**deployment(), "affectedPods": ["/pod"]}
+    table = deployments_table([pods, both])
+    assert list(table["apps"]) == ["/pod", "/hello, /pod"]
+    assert list(table["action"]) == ["StartPod", "ScaleApplication"]
 
 
 def test_the_table_of_tasks() -> None:

@@ -67,8 +67,8 @@ class Locking(Marathon):
         return [{"app": {"id": "/hello"}, "count": 2, "delay": {"timeLeftSeconds": 0, "overdue": True}}]
 
     def deployments(self) -> list[Json]:
-        action = {"action": "ScaleApplication", "app": "/hello"}
-        one = {"id": "d1", "version": VERSION, "affectedApps": ["/hello"], "currentActions": [action]}
+        actions = [{"action": "ScaleApplication", "app": "/hello"}, {"action": "StartPod", "pod": "/pod"}]
+        one = {"id": "d1", "version": VERSION, "affectedApps": ["/hello"], "currentActions": actions}
         return [{**one, "currentStep": 1, "totalSteps": 2}, {**one, "id": "d2"}]
 
     def find(self, name: str) -> Json | None:
@@ -84,7 +84,7 @@ LOCKED = AppLocked("App is locked (locked by d1)", "wait", deployments=("d1",))
 
 def test_a_lock_is_explained_by_what_its_deployment_does_and_what_keeps_it() -> None:
     explained = explained_lock(Locking(), LOCKED, no_slaves)
-    assert f"d1 since {VERSION}, step 1/2: ScaleApplication of /hello" in explained.message
+    assert f"d1 since {VERSION}, step 1/2: ScaleApplication of /hello, StartPod of /pod" in explained.message
     assert "tasks wait to be launched" in explained.message
     assert "d2" not in explained.message
     assert explained.deployments == ("d1",)

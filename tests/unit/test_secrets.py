@@ -406,6 +406,26 @@ class TestReferencesInData:
     def test_found(self) -> None:
         assert list(secrets.references(self.APP)) == ["env:DEMO", "env:DEMO"]
 
+    OWN: ClassVar[dict[str, Any]] = {
+        "env": {"A": {"secret": "env:DEMO"}, "B": {"secret": "db"}},
+        "secrets": {"db": {"source": "/db/password"}},
+        "container": {"docker": {"pullConfig": {"secret": "db"}}},
+    }
+    """An app with secrets of Marathon's own (app.json of Marathon 1.4's documentation, appContainer.raml of 1.5)."""
+
+    def test_names_that_an_app_s_secrets_define_are_no_references(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert list(secrets.references({"apps": {"a": self.OWN}})) == ["env:DEMO"]
+        monkeypatch.setenv("DEMO", "grey-heron-42")
+        revealed = secrets.reveal(self.OWN)
+        assert revealed == {**self.OWN, "env": {"A": "grey-heron-42", "B": {"secret": "db"}}}
+
+    def test_a_name_of_another_app_s_secrets_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("DEMO", "grey-heron-42")
+        other = {"env": {"B": {"secret": "db"}}}
+        for use in (secrets.reveal, lambda data: list(secrets.references(data))):
+            with pytest.raises(SecretError, match="must be a reference"):
+                use({"apps": {"a": self.OWN, "b": other}})
+
     def test_revealed_in_a_copy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DEMO", "grey-heron-42")
         before = copy.deepcopy(self.APP)

@@ -1,6 +1,7 @@
 """Marathon: all that the runbook knows of it, in the order in which one would look for it.
 
 - `apps`: app definitions: from the parameters or a file, and in what a present one differs from a wanted one.
+- `fields`: which fields of a definition each version of Marathon has, and drops.
 - `client`: `Marathon`: all instances of a site, asked as one: apps, tasks, deployments, queue, info, leader, events.
 - `deployments`: `follow` a deployment to its end; `explain` why it gets no further.
 - `fit`: on which slave an app's next task would fit, and what each of the others lacks.

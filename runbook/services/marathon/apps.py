@@ -23,16 +23,13 @@ from runbook import secrets
 from runbook.errors import AppInvalid, ParameterError, Problem
 from runbook.located import Location
 from runbook.secrets import MASK, Secret, SecretReference
+from runbook.services.marathon.fields import STATE
 from runbook.site import Site, environment_findings, with_absolute_references
 
 App = dict[str, Any]
-"""An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`."""
-
-_STATE = frozenset(
-    {"version", "versionInfo", "deployments", "lastTaskFailure", "readinessCheckResults", "taskStats"}
-    | {"tasks", "tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"}
-)
-"""Fields that tell of an app's state, or that Marathon sets."""
+"""An app's definition, as Marathon's API has it. An `env` value may be a reference to a secret, `{secret: "env:X"}`.
+With a name that the app's `secrets` defines, `{secret: "name"}` is a secret of Marathon's own, which is sent as it is.
+"""
 
 _RESOURCES = {"cpus": 1.0, "mem": 128.0, "disk": 0.0, "gpus": 0}
 _NONE: Mapping[str, Any] = {
@@ -94,21 +91,21 @@ def app_from_file(path: str | Path) -> App:
     problems = [
         Problem(
             file,
-            _line_of(finding.location[:1], text),
-            ".".join(("env", *map(str, finding.location))),
+            _line_of(finding.location, text),
+            ".".join(map(str, finding.location)),
             finding.message,
             finding.remedy,
         )
-        for finding in environment_findings(found.get("env", {}))
+        for finding in environment_findings(found)
     ]
     if problems:
         raise ParameterError(problems)
     return {**with_absolute_references(found, file.absolute().parent), "id": app_id(found["id"])}
 
 
-def _line_of(variable: Location, text: str) -> int:
-    """The line, from 1, in which a variable stands; that of `env` without one."""
-    word = json.dumps(variable[0] if variable else "env", ensure_ascii=False)
+def _line_of(place: Location, text: str) -> int:
+    """The line, from 1, in which a variable stands; that of `env` or `secrets` without one."""
+    word = json.dumps(place[min(1, len(place) - 1)], ensure_ascii=False)
     return next((number for number, line in enumerate(text.splitlines(), 1) if word in line), 1)
 
 
@@ -162,7 +159,7 @@ def differences(wanted: App, present: App) -> list[Difference]:
 
     Raises SecretError where a reference in the wanted definition cannot be resolved.
     """
-    want, have = _normal({**wanted, "env": _resolved(wanted.get("env"))}), _normal(present)
+    want, have = _normal({**wanted, "env": _resolved(wanted)}), _normal(present)
     if want["networks"] == ["host"]:
         want.get("container", {}).pop("portMappings", None)  # they say nothing there; some versions leave them out
     else:
@@ -180,22 +177,23 @@ def update_of(wanted: App, found: Iterable[Difference]) -> App:
     Secrets are in it in plain text: for the request only. Raises AppInvalid for what a PUT cannot take away.
     """
     gone = {name for name in (difference.field.partition(".")[0] for difference in found) if name not in _named(wanted)}
-    stuck = sorted(name for name in gone if name in _NONE and name not in _CLEARABLE and not _replaced(name, wanted))
-    if stuck:
+    stuck = sorted(name for name in gone if name in _NONE and name not in _CLEARABLE)
+    if stuck:  # `cmd.orElse(app.cmd)`, `args.orElse(app.args)`, …: AppUpdate.scala, AppConversion.scala
         raise AppInvalid(
             f"Marathon cannot take {', '.join(stuck)} away from {app_id(wanted['id'])}: a PUT leaves out what it keeps",
-            "delete the app and create it anew",
+            "delete the app, then create it",
         )
     cleared = {name: _CLEARABLE[name] for name in gone if name in _CLEARABLE}
-    if "fetch" in cleared and "fetch" not in wanted:
-        cleared["uris"] = []
     defaults = {name: _RESOURCES[name] for name in gone if name in _RESOURCES}
     return body_of({**defaults, **cleared, **wanted})
 
 
 def body_of(app: App) -> App:
     """A definition as it is sent, secrets in plain text: for the request only."""
-    body: App = secrets.reveal({name: value for name, value in app.items() if name not in _STATE})
+    body: App = secrets.reveal({name: value for name, value in app.items() if name not in STATE and value is not None})
+    for newer, older in (("fetch", "uris"), ("portDefinitions", "ports")):
+        if newer in body and older in body:  # an answer has both; up to 1.4 a request that has both is refused
+            body.pop(older if body[newer] or not body[older] else newer)
     return {**body, "id": app_id(body["id"])}
 
 
@@ -204,17 +202,12 @@ def _named(app: App) -> set[str]:
     return {"fetch" if name == "uris" else name for name, value in app.items() if value is not None}
 
 
-def _replaced(name: str, wanted: App) -> bool:
-    """Whether Marathon drops a field because another takes its place."""
-    return (name == "cmd" and "args" in wanted) or (name == "args" and "cmd" in wanted)
-
-
 def definition(app: App, sign: str = "+") -> str:
     """A whole definition as lines of a diff, a field each; of a secret its reference, or the mask."""
     return "".join(
         f"{sign}{field}: {_shown(value)}\n"
         for name, given in app.items()
-        if name not in _STATE and name != "id"
+        if name not in STATE and name != "id"
         for field, value in _flat(name, given)
     )
 
@@ -233,7 +226,7 @@ def _flat(field: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _normal(app: App) -> App:
     """What matters of a definition, in one form; what says nothing is left out."""
-    found = {name: value for name, value in app.items() if name not in _STATE and value is not None}
+    found = {name: value for name, value in app.items() if name not in STATE and value is not None}
     container = dict(found.get("container") or {})
     docker = dict(container.get("docker") or {})
     networks = _networks(found, docker)
@@ -242,6 +235,9 @@ def _normal(app: App) -> App:
     docker.pop("network", None)
     for name in ("networks", "ipAddress", "ports", "portDefinitions", "uris"):
         found.pop(name, None)
+    for name in ("args", "acceptedResourceRoles"):
+        if not found.get(name):
+            found.pop(name, None)
     normal: App = {
         **found,
         "id": app_id(app["id"]),
@@ -297,10 +293,11 @@ def _without_names(mapping: App) -> App:
 
 def _ports(app: App) -> list[App] | None:
     """The ports on the host's network; None where the definition leaves them to Marathon."""
-    if app.get("portDefinitions") is not None:
-        given = app["portDefinitions"]
-    elif app.get("ports") is not None:
-        given = [{"port": port} for port in app["ports"]]
+    definitions, ports = app.get("portDefinitions"), app.get("ports")
+    if definitions or (definitions is not None and not ports):
+        given = definitions
+    elif ports is not None:
+        given = [{"port": port} for port in ports]
     else:
         return None
     return [_without_names({"port": 0, "protocol": "tcp", "labels": {}, **definition}) for definition in given]
@@ -323,13 +320,14 @@ def _fetch(app: App) -> list[App]:
     return [{"uri": uri} for uri in app.get("uris") or []]
 
 
-def _resolved(env: Mapping[str, Any] | None) -> App:
-    """An environment with its references to secrets resolved."""
+def _resolved(app: App) -> App:
+    """An app's environment with its references to secrets resolved."""
+    names = secrets.names_of_secrets(app)
     return {
         name: Secret(secrets.reveal(value))
-        if secrets.is_reference(value) or isinstance(value, SecretReference)
+        if secrets.is_reference(value, names) or isinstance(value, SecretReference)
         else value
-        for name, value in (env or {}).items()
+        for name, value in (app.get("env") or {}).items()
     }
 
 
@@ -356,13 +354,13 @@ def _compare(field: str, present: Any, wanted: Any) -> Iterator[Difference]:
 
 
 def _compare_objects(field: str, present: App, wanted: App) -> Iterator[Difference]:
-    ours = present.keys() if field in ("env", "labels") or field.endswith(".labels") else frozenset(wanted)
+    ours = present.keys() if field in ("env", "labels", "secrets") or field.endswith(".labels") else frozenset(wanted)
     for name in sorted(wanted.keys() | ours):
         have, want = present.get(name), wanted.get(name)
         if name in ("port", "servicePort") and want == 0:
             continue  # Marathon chose one
-        if field == "env" and name not in wanted:
-            have = Secret(str(have))  # it may have been one
+        if field == "env" and isinstance(have, str) and not isinstance(want, str | Secret):
+            have = Secret(have)  # it may have been one
         yield from _compare(f"{field}.{name}", have, want)
 
 

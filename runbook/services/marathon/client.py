@@ -5,22 +5,25 @@ cannot be reached, or has no leader that it reaches, the next one is asked. Erro
 the reason that Marathon gives. Nothing is forced unless the caller says so, and a deletion always says whether it is,
 because Marathon's own default is to force it.
 
-What differs between versions, and is met here, in `apps` or in `tables`: the steps of a deployment are lists of
-actions in 1.1 and objects in later ones; later ones tell a task's state, list tasks that are lost (from 1.4 on without
-their times, ports and version), and have pods beside apps; from 1.7 on a standby redirects the listeners of events to
-the leader.
+What differs between versions, and is met here, in `apps` or in `tables`: an action of a deployment's step is named by
+`type` in 1.1.1 and by `action` later, a step was a list of actions up to 0.15; later versions tell a task's state, list
+tasks that are lost (from 1.4 on without their times, ports and version), and have pods beside apps; from 1.7 on a
+standby redirects the listeners of events to the leader. A standby without a leader answers 503 up to 1.7.50 and 502
+from 1.7.149 on; one that cannot reach the leader in time 500 up to 1.3.12, 1.4.7 and 1.5.0, and 504 later.
 
 Sources: Marathon's REST API documentation of 1.0 and later (`queue.raml`); `LeaderProxyFilter.scala`,
-`MarathonExceptionMapper.scala`, `Formats.scala`.
+`LimitConcurrentRequestsFilter.scala`, `MarathonExceptionMapper.scala`, `Exception.scala`, `Formats.scala`,
+`MarathonSchedulerActor.scala`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, Self, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +32,7 @@ from runbook.errors import (
     AppInvalid,
     AppLocked,
     ConnectionCut,
+    DeploymentLimit,
     EndpointTimeout,
     EndpointUnreachable,
     LeaderUnreachable,
@@ -41,8 +45,9 @@ from runbook.errors import (
 )
 from runbook.secrets import redact
 from runbook.services.http import SUCCESS, Answer, Endpoint, Timeouts
-from runbook.services.marathon.apps import App, Difference, app_id, body_of, differences, update_of
+from runbook.services.marathon.apps import App, Difference, app_id, app_of_task, body_of, differences, update_of
 from runbook.services.marathon.events import Event, parse
+from runbook.services.marathon.fields import dropped, unusual, without
 from runbook.site import Site
 
 Json = dict[str, Any]
@@ -68,6 +73,8 @@ class Change:
     deployment: str | None = None
     version: str | None = None
     differences: tuple[Difference, ...] = ()
+    restarted: bool = False
+    """Whether all tasks of an unchanged definition are replaced."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ class Marathon:
         return self._list(self._get("/v2/tasks" if name is None else f"{_path(name)}/tasks"), "tasks")
 
     def deployments(self) -> list[Json]:
-        """The deployments under way; `steps` is a list of lists of actions, in every version."""
+        """The deployments under way; in every version `steps` is a list of lists of actions, each with its `action`."""
         answer = self._get("/v2/deployments")
         found = answer.json()
         if not isinstance(found, list):
@@ -193,7 +200,11 @@ class Marathon:
 
         def attach(endpoint: Endpoint) -> Iterator[bytes]:
             opened = endpoint.stream("/v2/events", params=params, headers=headers, pause=SILENCE, elsewhere=True)
-            return connection.enter_context(opened)
+            try:
+                return connection.enter_context(opened)
+            except (NotReady, UnexpectedAnswer) as error:
+                _name(endpoint, "GET", "/v2/events", error.answer)
+                raise
 
         with ExitStack() as connection:
             lines = self._first_answer(attach)
@@ -201,14 +212,19 @@ class Marathon:
 
     # what it is told
 
+    def drops(self, wanted: App) -> tuple[str, ...]:
+        """The fields of a definition that this Marathon drops: misplaced ones, and those of other versions."""
+        return dropped(wanted, str(self.info()["version"])) if unusual(wanted) else ()
+
     def compare(self, wanted: App, *, keep_instances: bool = False) -> tuple[App | None, list[Difference]]:
         """The present app (None where there is none), and in what it is not as it is wanted.
 
-        With `keep_instances` a present app may have any number of them.
+        With `keep_instances` a present app may have any number of them. What this Marathon drops is not compared.
         """
         present = self.find(wanted["id"])
         if present is None:
             return None, []
+        wanted = without(wanted, self.drops(wanted))
         return present, differences(_scaled_by_others(wanted) if keep_instances else wanted, present)
 
     def put(self, wanted: App, *, force: bool = False, keep_instances: bool = False) -> Change:
@@ -243,7 +259,8 @@ class Marathon:
 
     def restart(self, name: str, *, force: bool = False) -> Change:
         """Replace all tasks of an app, in the way of its upgradeStrategy."""
-        return self._changed(name, "changed", self._send("POST", f"{_path(name)}/restart", force=force))
+        answer = self._send("POST", f"{_path(name)}/restart", force=force)
+        return replace(self._changed(name, "changed", answer), restarted=True)
 
     def deploy_unchanged(self, name: str) -> Change:
         """Deploy an app as it is: an update without any field, whose deployment has nothing to do and ends at once."""
@@ -254,8 +271,28 @@ class Marathon:
         return self._changed(name, "deleted", self._send("DELETE", _path(name), force=force))
 
     def kill(self, tasks: Iterable[str], *, scale: bool) -> None:
-        """End tasks, by id; with `scale` their apps get so many instances less, without it they are replaced."""
-        self._send("POST", "/v2/tasks/delete", {"ids": list(tasks)}, scale=scale)
+        """End tasks, by id; with `scale` their apps get so many instances less, without it they are replaced.
+
+        Without `scale` Marathon ends no task of an app in deployment, and answers 200 all the same: raises AppLocked
+        before anything is sent, as Marathon does with `scale`.
+        """
+        ids = list(tasks)
+        apps = {name for name in map(app_of_task, ids) if name is not None}
+        if apps and not scale:
+            self._refuse_locked(apps)
+        self._send("POST", "/v2/tasks/delete", {"ids": ids}, scale=scale)
+
+    def _refuse_locked(self, apps: set[str]) -> None:
+        """Raise AppLocked where a deployment affects one of these apps."""
+        locks = {one["id"]: apps.intersection(one["affectedApps"]) for one in self.deployments()}
+        holders = tuple(deployment for deployment, locked in locks.items() if locked)
+        if holders:
+            names = ", ".join(sorted(set().union(*locks.values())))
+            raise AppLocked(
+                f"{names}: locked by {', '.join(holders)}; Marathon kills no task of an app in deployment",
+                "wait for that deployment's end, or cancel it, then kill the tasks",
+                deployments=holders,
+            )
 
     def cancel(self, deployment: str, *, force: bool = False) -> str | None:
         """Undo a deployment that is under way, and give the id of the one that does; with `force` only stop it."""
@@ -275,7 +312,7 @@ class Marathon:
         """The answer of the first instance that gives one.
 
         A question is repeated at the next instance after every failure to answer, a change only where it is certain
-        that nobody heard it.
+        that no leader has it.
         """
         params = {name: _parameter(value) for name, value in query.items() if value is not None}
         heard = () if method == "GET" else _PERHAPS_HEARD
@@ -303,7 +340,11 @@ class Marathon:
 
     def _ask(self, endpoint: Endpoint, method: str, path: str, body: object, params: Mapping[str, Any]) -> Answer:
         headers = {"Accept": "application/json"}
-        answer = endpoint.request(method, path, params=params, body=body, headers=headers, expect=_EXPECTED)
+        try:
+            answer = endpoint.request(method, path, params=params, body=body, headers=headers, expect=_EXPECTED)
+        except UnexpectedAnswer as error:
+            _name(endpoint, method, path, error.answer)
+            raise
         if answer.status not in SUCCESS:
             _refuse(endpoint, method, path, answer)
         return answer
@@ -346,11 +387,19 @@ class Marathon:
 _WAIT = "wait some 10 s for an election; then see that ZooKeeper has its quorum, and restart the instance that leads"
 
 
+_NO_LEADER = "could not determine the current leader"  # LeaderProxyFilter.scala, with 503, from 1.7.149 on with 502
+_REFUSED = "connection to leader refused"  # with 502; with 503 in late 1.3 and 1.4
+_WHILE_PROXYING = "while proxying"  # with 500, up to 1.3.12, 1.4.7 and 1.5.0
+_UNHEARD = (_NO_LEADER, _REFUSED, "too many concurrent requests")  # the last of LimitConcurrentRequestsFilter.scala
+_TOO_MANY_DEPLOYMENTS = re.compile(r"Max number \(\d+\) of running deployments")  # Exception.scala, with 403
+_UNREACHED = "see that the leader runs and that this host reaches its address; then restart it"
+
+
 def _refuse(endpoint: Endpoint, method: str, path: str, answer: Answer) -> NoReturn:
     """Raise the error that an answer means, with Marathon's own reason, which may quote what was sent."""
     said = _json(answer)
-    who = f"{endpoint.name} ({endpoint.url}): {method} {path}"
-    reason = redact(f"{who}: {_reason(said)}" if said else f"{who}: {answer.status} {answer.excerpt()}")
+    reason = _reasoned(endpoint, method, path, answer)
+    text = answer.text.lower()
     match answer.status:
         case 400:
             raise RequestMalformed(reason, "correct what was sent", answer=answer)
@@ -368,18 +417,58 @@ def _refuse(endpoint: Endpoint, method: str, path: str, answer: Answer) -> NoRet
             raise AppExists(reason, "change the app that is there, or choose another id", answer=answer)
         case 422:
             raise AppInvalid(reason, "correct the definition", answer=answer)
+        case 502 | 503 if _NO_LEADER in text:
+            raise NoLeader(reason, _WAIT, answer=answer)
+        case 503 if _REFUSED in text:
+            raise NoLeader(reason, _WAIT, answer=answer)
         case 502 | 504:
-            raise LeaderUnreachable(
-                reason,
-                "see that the leader runs and that this host reaches its address; then restart it",
+            raise LeaderUnreachable(reason, _UNREACHED, answer=answer)
+        case 503 if _perhaps_heard(answer, text):
+            raise EndpointTimeout(
+                f"{reason}; the leader may have the request and carry it out later",
+                "look at the app and at the deployments before sending it again; see the leader's load",
                 answer=answer,
             )
-        case 503 if "leader" in answer.text.lower():
-            raise NoLeader(reason, _WAIT, answer=answer)
         case 503:
-            raise NotReady(reason, "it starts or recovers: wait, then read its log", answer=answer)
+            raise NotReady(reason, "it starts, recovers or is busy: wait, then read its log", answer=answer)
         case _:
             raise _not_marathon(answer)
+
+
+def _perhaps_heard(answer: Answer, text: str) -> bool:
+    """Whether a leader may have a request that was answered with 503.
+
+    What Marathon's filters and Jetty refuse before any resource has it is HTML, or has no body. JSON is the answer of a
+    leader that gave up waiting for itself (`TimeoutException`), and of what else is not HTML nothing is certain.
+    """
+    if any(reason in text for reason in _UNHEARD):
+        return False
+    html = "html" in answer.headers.get("content-type", "").lower() or text.lstrip().startswith(("<!doctype", "<html"))
+    return bool(text.strip()) and not html
+
+
+def _name(endpoint: Endpoint, method: str, path: str, answer: object) -> None:
+    """Raise the error that an answer to a refused request means, where it is known to be Marathon's."""
+    if not isinstance(answer, Answer):
+        return
+    if answer.status in _EXPECTED:
+        _refuse(endpoint, method, path, answer)
+    reason = _reasoned(endpoint, method, path, answer)
+    if answer.status == 500 and _WHILE_PROXYING in answer.text.lower():
+        raise LeaderUnreachable(reason, _UNREACHED, answer=answer)
+    if answer.status == 403 and _TOO_MANY_DEPLOYMENTS.search(answer.text):
+        raise DeploymentLimit(
+            reason,
+            "wait until a deployment ends, or cancel one; --max_running_deployments of Marathon sets the limit",
+            answer=answer,
+        )
+
+
+def _reasoned(endpoint: Endpoint, method: str, path: str, answer: Answer) -> str:
+    """Which request was refused, and Marathon's reason, secrets masked."""
+    said = _json(answer)
+    who = f"{endpoint.name} ({endpoint.url}): {method} {path}"
+    return redact(f"{who}: {_reason(said)}" if said else f"{who}: {answer.status} {answer.excerpt()}")
 
 
 def _reason(said: Json) -> str:
@@ -426,9 +515,12 @@ def _parameter(value: Any) -> Any:
 
 
 def _actions(step: Any) -> list[Json]:
-    """The actions of a step: a list in 1.1, an object with `actions` later."""
+    """The actions of a step, which was a list up to 0.15 and is an object later; in 1.1.1 `type` names an action."""
     actions: list[Json] = step.get("actions", []) if isinstance(step, dict) else list(step)
-    return actions
+    return [
+        {("action" if name == "type" and "action" not in action else name): value for name, value in action.items()}
+        for action in actions
+    ]
 
 
 def _scaled_by_others(app: App) -> App:

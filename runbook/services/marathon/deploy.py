@@ -29,7 +29,7 @@ from runbook.events import emit
 from runbook.remote.gates import Approval
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
-from runbook.secrets import redact, references
+from runbook.secrets import names_of_secrets, redact, references
 from runbook.services.http import Timeouts
 from runbook.services.marathon.apps import App, Difference, app_id, body_of, definition, update_of
 from runbook.services.marathon.client import ELECTING, UNANSWERED, Change, Marathon
@@ -79,7 +79,8 @@ def deploy(
     """
     wanted = {**app, "id": app_id(app["id"])}
     body_of(wanted)  # resolves the secrets
-    shown = [name for name, value in app.get("env", {}).items() if any(references(value))]
+    names = names_of_secrets(app)
+    shown = [name for name, value in app.get("env", {}).items() if any(references(value, names))]
     if shown:
         emit(
             event="note",
@@ -87,7 +88,16 @@ def deploy(
             "and `docker inspect` show to all who reach them: mount a file with it instead, as chapter 6 does",
         )
 
+    def note_dropped(marathon: Marathon) -> None:
+        if dropped := marathon.drops(wanted):
+            emit(
+                event="note",
+                text=f"app {wanted['id']}: this version of Marathon drops {', '.join(dropped)}: not compared; "
+                "correct the field's place or name, or leave it out",
+            )
+
     def compared(marathon: Marathon) -> Change:
+        note_dropped(marathon)
         present, found = marathon.compare(wanted, keep_instances=keep_instances)
         if present is None:
             return Change(wanted["id"], "created")
@@ -95,10 +105,14 @@ def deploy(
             update_of(wanted, found)  # raises where apply would
         return Change(wanted["id"], "changed" if found else "unchanged", differences=tuple(found))
 
+    def put(marathon: Marathon) -> Change:
+        note_dropped(marathon)
+        return marathon.put(wanted, force=force, keep_instances=keep_instances)
+
     return _Work(
         f"app {wanted['id']}",
         compare=compared,
-        act=lambda marathon: marathon.put(wanted, force=force, keep_instances=keep_instances),
+        act=put,
         unseen=Change(wanted["id"], "created"),
         whole=definition(wanted),
     ).done(site, mode, deadline)

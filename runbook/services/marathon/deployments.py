@@ -117,7 +117,14 @@ def _look(marathon: Marathon, change: Change) -> tuple[Progress, App | None]:
     deployment = next((one for one in marathon.deployments() if one["id"] == change.deployment), None)
     app = marathon.find(change.app_id)
     progress = Progress(change.app_id, change.deployment or "")
+    since = change.version if change.restarted else None
     if deployment is not None:
+        if any(
+            one.get("app") == change.app_id and one["action"] == "RestartApplication"
+            for step in deployment["steps"]
+            for one in step
+        ):
+            since = deployment["version"]
         action = next((one["action"] for one in deployment["currentActions"] if one.get("app") == change.app_id), "")
         progress = replace(progress, step=deployment["currentStep"], steps=deployment["totalSteps"], action=action)
     if change.outcome == "deleted":
@@ -125,7 +132,7 @@ def _look(marathon: Marathon, change: Change) -> tuple[Progress, App | None]:
         return replace(progress, old=left, done=deployment is None and not left), app
     if app is None:
         return progress, None
-    progress = _counted(progress, app)
+    progress = _counted(progress, app, since)
     item = next((one for one in marathon.queue() if one["app"]["id"] == change.app_id), None)
     if item is not None:
         progress = replace(progress, waiting=item["count"], delay=float(item["delay"]["timeLeftSeconds"]))
@@ -137,8 +144,15 @@ def _look(marathon: Marathon, change: Change) -> tuple[Progress, App | None]:
     return replace(progress, done=deployment is None and reached and enough and not progress.old), app
 
 
-def _counted(progress: Progress, app: App) -> Progress:
+def _counted(progress: Progress, app: App, replaced_since: str | None) -> Progress:
+    """The counts of an app's tasks. Old are those of a definition before the last change of its configuration.
+
+    `replaced_since`: the version of a restart. It replaces all tasks though it leaves `lastConfigChangeAt` as it is
+    (GroupVersioningUtil.scala).
+    """
     since = app.get("versionInfo", {}).get("lastConfigChangeAt", app["version"])
+    if replaced_since is not None:
+        since = max(since, replaced_since, key=_since)
     tasks = [task for task in app.get("tasks", ()) if is_instance(task)]
     new = [task for task in tasks if _since(task["version"]) >= _since(since)]
     states = [task_state(task) for task in new]
@@ -244,13 +258,17 @@ def _of_fit(app: App, count: int, slaves: pd.DataFrame) -> Iterator[Finding]:
     table = fit_table(app, slaves, app.get("tasks", ()))
     if table.empty:
         yield Finding("", "no slave is registered", f"{count} to be launched", "start the slaves (chapter 3)")
-    elif table["fits"].any():
-        hosts = ", ".join(table.loc[table["fits"], "host"])
+    elif table["fits"].fillna(False).any():
+        hosts = ", ".join(table.loc[table["fits"].fillna(False), "host"])
         evidence = f"{count} to be launched; there is room on {hosts}"
         remedy = "wait: Mesos may offer it to another framework first, and Marathon refuses offers for 2 min at a time"
         yield Finding("", "Marathon waits for an offer", evidence, remedy)
     else:
         for row in table.to_dict("records"):
+            if not row["lacks"]:
+                remedy = "look at the slave's GPUs and fault domain, and at Marathon's log"
+                yield Finding(str(row["host"]), "not known whether an instance fits", str(row["not_known"]), remedy)
+                continue
             yield Finding(
                 str(row["host"]), "an instance does not fit", str(row["lacks"]), _make_room(str(row["lacks"]))
             )

@@ -112,7 +112,9 @@ def lock_findings(marathon: Marathon, deployments: Iterable[str], slaves: pd.Dat
     for deployment in marathon.deployments():
         if deployment["id"] not in ids:
             continue
-        actions = ", ".join(f"{one['action']} of {one.get('app', '?')}" for one in deployment["currentActions"])
+        actions = ", ".join(
+            f"{one['action']} of {one.get('app') or one.get('pod') or '?'}" for one in deployment["currentActions"]
+        )
         step = f"step {deployment['currentStep']}/{deployment['totalSteps']}"
         remedy = "wait for its end, or undo it (Marathon.cancel); to go on from where it is, deploy with force"
         cause = "a deployment is under way"

@@ -128,13 +128,13 @@ def tasks_table(tasks: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def deployments_table(deployments: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """The deployments under way, and what each does at the moment."""
+    """The deployments under way, and what each does at the moment. From 1.4 on `apps` may name pods, too."""
     deployments = list(deployments)
     return typed_table(
         DEPLOYMENTS,
         {
             "deployment": [one["id"] for one in deployments],
-            "apps": [", ".join(one["affectedApps"]) for one in deployments],
+            "apps": [", ".join([*one["affectedApps"], *one.get("affectedPods", ())]) for one in deployments],
             "step": [one["currentStep"] for one in deployments],
             "steps": [one["totalSteps"] for one in deployments],
             "action": [", ".join(action["action"] for action in one["currentActions"]) for one in deployments],

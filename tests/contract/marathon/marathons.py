@@ -17,8 +17,10 @@ from typing import Any, Self
 
 import requests
 from daemons import SECONDS, Mesos, eventually, free_port
+from jsonschema import Draft7Validator
 
 Json = dict[str, Any]
+SCHEMAS = Path(__file__).parents[2] / "payloads" / "marathon" / "1.1.1" / "schema"
 SERVER = """exec python3 -S -c '
 import json, os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -86,13 +88,13 @@ class Asked:
 
     @contextmanager
     def events(self, *kinds: str) -> Iterator[Iterator[Json]]:
-        """The events from now on."""
-        query = [("event_type", kind) for kind in kinds]
+        """The events from now on, of these kinds or of all; 1.1.1 filters none itself."""
         headers = {"Accept": "text/event-stream"}
-        with requests.get(f"{self.url}/v2/events", query, headers=headers, stream=True, timeout=SECONDS) as answer:
+        with requests.get(f"{self.url}/v2/events", headers=headers, stream=True, timeout=SECONDS) as answer:
             assert answer.status_code == 200, answer.text
             lines = answer.iter_lines(chunk_size=1, decode_unicode=True)
-            yield (json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:"))
+            events = (json.loads(line.removeprefix("data:")) for line in lines if line.startswith("data:"))
+            yield (event for event in events if not kinds or event["eventType"] in kinds)
 
 
 class Instance(Asked):
@@ -167,6 +169,14 @@ class Marathons:
     ) -> None:
         for instance in self.instances:
             instance.stop()
+
+
+def assert_is(kind: str, *answers: Any) -> None:
+    """Whether answers are what the recorded schemas of Marathon 1.1.1 describe (`App`, `Task`, …)."""
+    schema = json.loads((SCHEMAS / f"{kind}.json").read_text(encoding="utf-8"))
+    validator = Draft7Validator(schema)
+    wrong = [f"{error.json_path}: {error.message}" for answer in answers for error in validator.iter_errors(answer)]
+    assert wrong == []
 
 
 def address(task: Json) -> str:

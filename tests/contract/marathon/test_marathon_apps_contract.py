@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 from daemons import eventually
-from marathons import SERVE, SLEEP, Asked, Contract, address, fresh
+from marathons import SERVE, SLEEP, Asked, Contract, address, assert_is, fresh
 
 Json = dict[str, Any]
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
@@ -49,18 +49,25 @@ def test_an_app_from_its_creation_to_its_end(marathon: Asked) -> None:
     defaults |= {"upgradeStrategy": {"minimumHealthCapacity": 1, "maximumOverCapacity": 1}, "labels": {}}
     assert {key: created[key] for key in defaults} == defaults
     assert [list(deployment) for deployment in created["deployments"]] == [["id"]]
-    assert created["versionInfo"] == {"lastScalingAt": created["version"], "lastConfigChangeAt": created["version"]}
-    (port,) = created["ports"]
-    assert 10000 <= port <= 20000
+    assert "versionInfo" not in created
+    assert (created["ports"], created["portDefinitions"][0]["port"]) == ([0], 0)
     tasks = marathon.running(name, 2)
     marathon.quiet()
     app = marathon.app(name)
+    (port,) = app["ports"]
+    assert 10000 <= port <= 20000
+    assert app["versionInfo"] == {"lastScalingAt": created["version"], "lastConfigChangeAt": created["version"]}
+    assert_is("App", app, *marathon.get("/v2/apps")["apps"], *marathon.get("/v2/apps", embed="apps.tasks")["apps"])
     assert (app["tasksRunning"], app["tasksStaged"], app["deployments"]) == (2, 0, [])
     for task in tasks:
         assert re.fullmatch(rf"{name[1:]}\.{UUID.pattern}", task["id"])
         assert task.keys() >= {"id", "host", "ports", "startedAt", "stagedAt", "version", "slaveId", "appId"}
-        assert (task["appId"], task["servicePorts"], len(task["ports"])) == (name, [port], 1)
+        assert (task["appId"], len(task["ports"])) == (name, 1)
+        assert "servicePorts" not in task
         assert task["stagedAt"] <= task["startedAt"]
+    assert_is("Task", *tasks, *marathon.get(f"/v2/apps{name}/tasks")["tasks"], *marathon.get("/v2/tasks")["tasks"])
+    mine = [task for task in marathon.get("/v2/tasks")["tasks"] if task["appId"] == name]
+    assert [task["servicePorts"] for task in mine] == [[port]] * 2
     assert [one["id"] for one in marathon.get("/v2/apps", id=name)["apps"]] == [name]
     assert {task["id"] for task in marathon.get("/v2/tasks")["tasks"]} >= {task["id"] for task in tasks}
     assert_deployed(marathon.ask("DELETE", f"/v2/apps{name}"))
@@ -181,14 +188,73 @@ def test_put_creates_changes_and_goes_back_to_a_version(marathon: Asked) -> None
     assert marathon.app(name)["env"] == {"COLOUR": "red"}
 
 
-def test_a_put_that_changes_nothing_leaves_the_tasks_alone(marathon: Asked) -> None:
+def test_a_put_that_changes_nothing_leaves_the_app_alone(marathon: Asked) -> None:
+    """No version is given out but the deployment's (GroupVersioningUtil.scala)."""
     name = fresh("unchanged")
     before = marathon.deploy({"id": name, **SLEEP})
-    assert_deployed(marathon.ask("PUT", f"/v2/apps{name}", {"id": name, **SLEEP}))
+    deployed = assert_deployed(marathon.ask("PUT", f"/v2/apps{name}", {"id": name, **SLEEP}))
     marathon.quiet()
-    after = marathon.app(name)
-    assert [task["id"] for task in after["tasks"]] == [task["id"] for task in before["tasks"]]
-    assert after["versionInfo"]["lastConfigChangeAt"] == before["version"]
+    assert marathon.app(name) == before
+    assert deployed["version"] > before["version"]
+    assert marathon.get(f"/v2/apps{name}/versions") == {"versions": [before["version"]]}
+
+
+def test_cmd_and_args_do_not_take_each_other_s_place(marathon: Asked) -> None:
+    """`cmd.orElse(app.cmd)`, `args.orElse(app.args)` (AppUpdate.scala)."""
+    name, other = fresh("command"), fresh("arguments")
+    marathon.deploy({"id": name, **SLEEP, "instances": 0})
+    marathon.deploy({"id": other, "args": ["/bin/sleep", "1000"], "cpus": 0.01, "mem": 16, "instances": 0})
+    for app, change in ((name, {"args": ["sleep", "1"]}), (other, {"cmd": "sleep 1"})):
+        answer = marathon.ask("PUT", f"/v2/apps{app}", change)
+        assert answer.status_code == 422
+        said = "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'."
+        assert answer.json() == {"message": "Object is not valid", "details": [{"path": "/", "errors": [said]}]}
+
+
+def test_arguments_alone_are_a_command(marathon: Asked) -> None:
+    """The command's value is the first of them where there is no container (TaskBuilder.scala)."""
+    name = fresh("arguments-run")
+    marathon.deploy({"id": name, "args": ["sleep", "1000"], "cpus": 0.01, "mem": 16})
+    marathon.running(name, 1)
+
+
+def test_the_id_of_the_path_counts(marathon: Asked) -> None:
+    name, other = fresh("path"), fresh("body")
+    assert_deployed(marathon.ask("PUT", f"/v2/apps{name}", {"id": other, **SLEEP, "instances": 0}), 201)
+    marathon.quiet()
+    assert marathon.app(name)["id"] == name
+    assert marathon.ask("GET", f"/v2/apps{other}").status_code == 404
+
+
+def test_a_version_stands_alone(marathon: Asked) -> None:
+    name = fresh("version")
+    version = marathon.deploy({"id": name, **SLEEP, "instances": 0})["version"]
+    answer = marathon.ask("PUT", f"/v2/apps{name}", {"version": version, "cpus": 0.02})
+    said = "requirement failed: The 'version' field may only be combined with the 'id' field."
+    assert (answer.status_code, answer.json()) == (422, {"message": said})
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"uris": [], "fetch": []}, "uris and fetch fields"),
+        ({"ports": [0], "portDefinitions": [{"port": 1}]}, "ports and port definitions"),
+    ],
+)
+def test_fields_that_exclude_each_other(marathon: Asked, change: Json, fields: str) -> None:
+    """`AppUpdateReads` of Formats.scala."""
+    name = fresh("exclusive")
+    marathon.deploy({"id": name, **SLEEP, "instances": 0})
+    answer = marathon.ask("PUT", f"/v2/apps{name}", change)
+    assert answer.status_code == 400
+    assert f"You cannot specify both {fields}" in answer.text
+
+
+def test_readiness_checks_are_kept_with_their_defaults(marathon: Asked) -> None:
+    app = marathon.deploy({"id": fresh("ready"), **SLEEP, "instances": 0, "readinessChecks": [{"path": "/up"}]})
+    assert_is("App", app)
+    (check,) = app["readinessChecks"]
+    assert (check["path"], check["portName"], check["intervalSeconds"]) == ("/up", "http-api", 30)
 
 
 def test_scaling_keeps_the_tasks_that_stay(marathon: Asked) -> None:
@@ -210,6 +276,9 @@ def test_restart_replaces_the_tasks_of_an_unchanged_app(marathon: Asked) -> None
     marathon.quiet()
     after = marathon.running(name, 2)
     assert not {task["id"] for task in before["tasks"]} & {task["id"] for task in after}
+    now = marathon.app(name)
+    assert {task["version"] for task in after} == {now["version"]}
+    assert now["versionInfo"] == {"lastScalingAt": now["version"], "lastConfigChangeAt": before["version"]}
 
 
 # killing tasks
@@ -221,6 +290,7 @@ def test_a_killed_task_is_replaced(marathon: Asked) -> None:
     answer = marathon.ask("DELETE", f"/v2/apps{name}/tasks/{task['id']}")
     assert answer.status_code == 200
     assert answer.json()["task"]["id"] == task["id"]
+    assert not answer.json()["task"].keys() & {"appId", "servicePorts", "healthCheckResults"}
     eventually(lambda: task["id"] not in [one["id"] for one in marathon.tasks(name)], "the task ends")
     marathon.running(name, 1)
 
@@ -253,6 +323,24 @@ def test_killing_a_task_that_is_not_there(marathon: Asked) -> None:
     assert (answer.status_code, answer.json()) == (404, {"message": "Task 'not-existing' does not exist"})
 
 
+def test_no_task_of_an_app_in_deployment_is_killed(marathon: Asked) -> None:
+    """`KillTasks` wants the app's lock (MarathonSchedulerActor.scala); the answer is 200 all the same."""
+    name = fresh("held")
+    (task,) = marathon.deploy({"id": name, **SLEEP})["tasks"]
+    deployment = assert_deployed(marathon.ask("PUT", f"/v2/apps{name}", {"cpus": 1000}))["deploymentId"]
+    answers = [
+        marathon.ask("DELETE", f"/v2/apps{name}/tasks/{task['id']}"),
+        marathon.ask("DELETE", f"/v2/apps{name}/tasks"),
+        marathon.ask("POST", "/v2/tasks/delete", {"ids": [task["id"]]}),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    (given,) = answers[2].json()["tasks"]
+    assert (given["id"], given["appId"]) == (task["id"], name)
+    assert marathon.ask("DELETE", f"/v2/deployments/{deployment}", force="true").status_code == 202
+    marathon.quiet()
+    assert [one["id"] for one in marathon.running(name, 1)] == [task["id"]]
+
+
 # deployments
 
 
@@ -265,13 +353,14 @@ def test_a_deployment_while_it_runs(marathon: Asked) -> None:
         return found[0] if found and found[0]["currentStep"] == 2 else None
 
     deployment = eventually(scaling, "the app is started, and scaled next")
-    start, scale = ({"action": action, "app": name} for action in ("StartApplication", "ScaleApplication"))
+    assert_is("Deployment", deployment)
+    start, scale = ({"type": action, "app": name} for action in ("StartApplication", "ScaleApplication"))
     assert deployment == {
         "id": created["deployments"][0]["id"],
         "version": created["version"],
         "affectedApps": [name],
-        "steps": [[start], [scale]],
-        "currentActions": [scale],
+        "steps": [{"actions": [start]}, {"actions": [scale]}],
+        "currentActions": [{"action": "ScaleApplication", "app": name, "readinessCheckResults": []}],
         "currentStep": 2,
         "totalSteps": 2,
     }
@@ -337,6 +426,7 @@ def test_the_queue_shows_what_fits_nowhere(marathon: Asked) -> None:
         return [item for item in marathon.get("/v2/queue")["queue"] if item["app"]["id"] == name]
 
     (item,) = eventually(mine, "the app waits")
+    assert_is("QueueItem", item)
     assert (item["count"], item["app"]["cpus"]) == (2, 1000)
     assert item["delay"] == {"timeLeftSeconds": 0, "overdue": True}
     assert marathon.ask("DELETE", f"/v2/queue{name}/delay").status_code == 204
@@ -426,6 +516,7 @@ def test_health_checks_decide_when_a_deployment_is_done(marathon: Asked) -> None
     checks = [{"protocol": "HTTP", "path": "/", **check}, {"protocol": "TCP", **check}]
     app = marathon.deploy({"id": name, **SERVE, "healthChecks": checks})
     assert (app["tasksHealthy"], app["tasksUnhealthy"]) == (1, 0)
+    assert_is("App", app)
     (task,) = app["tasks"]
     results = task["healthCheckResults"]
     assert [result["alive"] for result in results] == [True, True]
@@ -441,8 +532,10 @@ def test_a_deployment_waits_for_health(marathon: Asked) -> None:
     check = {"protocol": "TCP", "gracePeriodSeconds": 600, "intervalSeconds": 1}
     marathon.ask("POST", "/v2/apps", {"id": name, **SLEEP, "healthChecks": [check]})
     marathon.running(name, 1)
-    app = marathon.app(name)
-    assert (len(app["deployments"]), app["tasksHealthy"]) == (1, 0)
+    app = eventually(lambda: (found := marathon.app(name))["tasksUnhealthy"] and found, "the first check is answered")
+    assert (len(app["deployments"]), app["tasksHealthy"], app["tasksUnhealthy"]) == (1, 0, 1)
+    (result,) = app["tasks"][0]["healthCheckResults"]
+    assert (result["alive"], result["consecutiveFailures"]) == (False, 0), "in its grace period no failure counts"
 
 
 @pytest.mark.parametrize(("capacity", "least"), [(1, 4), (0.5, 2)])

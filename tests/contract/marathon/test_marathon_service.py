@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from daemons import eventually
-from marathons import SLEEP, Asked, Contract, fresh
+from marathons import SLEEP, Asked, Contract, assert_is, fresh
 
 Json = dict[str, Any]
 
@@ -21,6 +21,17 @@ def test_info(marathon: Asked) -> None:
     assert (config["failover_timeout"], config["checkpoint"], config["ha"]) == (604800, True, True)
     assert config["task_launch_timeout"] == 300000
     assert info["zookeeper_config"]["zk"].startswith("zk://")
+    assert info.keys() == {
+        *("name", "version", "elected", "leader", "frameworkId", "marathon_config", "zookeeper_config"),
+        *("event_subscriber", "http_config"),
+    }, "buildref comes with 1.3"
+    assert config.keys() >= {"features", "task_reservation_timeout"}
+    assert "marathon_store_timeout" not in config
+
+
+def test_an_address_that_is_not_there(marathon: Asked) -> None:
+    answer = marathon.ask("GET", "/v2/nothing")
+    assert (answer.status_code, answer.json()) == (404, {"message": "URI not found: /v2/nothing"})
 
 
 def test_ping_and_metrics(marathon: Asked) -> None:
@@ -71,6 +82,7 @@ def test_the_events_of_an_app(marathon: Asked) -> None:
             seen.append(event)
             if event["eventType"] == "deployment_success":
                 break
+    assert_is("Event", *seen)
     kinds = [event["eventType"] for event in seen]
     for kind in ("api_post_event", "deployment_info", "deployment_step_success", "status_update_event"):
         assert kind in kinds

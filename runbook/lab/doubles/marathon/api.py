@@ -1,5 +1,6 @@
 """The REST API of a leader, under /v2 (Marathon's 'REST API' of 1.0; steps, tasks and deletions as 1.1 has them)."""
 
+import copy
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -13,6 +14,7 @@ from .tasks import Task
 from .web import Answer, Request, Response, Stream, jetty_error, message, reply
 
 Handler = Callable[..., Answer]
+_VERSION_ALONE = "The 'version' field may only be combined with the 'id' field."
 
 
 class Api:
@@ -71,7 +73,7 @@ class Api:
             return message(501, "The rehearsal double takes apps, not groups")
         if others:
             return jetty_error(405, path, f"HTTP method {request.method} is not supported by this URL")
-        return jetty_error(404, path, "Not Found")
+        return message(404, f"URI not found: {path}")
 
     # Apps
 
@@ -99,15 +101,19 @@ class Api:
         if app_id in self._scheduler.apps:
             return message(409, f"An app with id [{app_id}] already exists.")
         app = updated(None, app_id, update)
+        read_as = copy.deepcopy(app)  # before ports are given out
         self._tell(request, app)
-        self._scheduler.deploy(app_id, app, force=request.flag("force"))
-        return reply(self._shown(app, {"tasks"}), 201, Location=app_id)
+        deployment = self._scheduler.deploy(app_id, app, force=request.flag("force"))
+        none = dict.fromkeys(("tasksStaged", "tasksRunning", "tasksHealthy", "tasksUnhealthy"), 0)
+        made = {"version": deployment.version, **none, "deployments": [{"id": deployment.id}], "tasks": []}
+        return reply({**read_as, **made}, 201, Location=app_id)
 
     def _put(self, request: Request, name: str) -> Answer:
         update = read(request.body)
-        app_id = _named({**update, "id": update.get("id") or name})
+        app_id = absolute(name)  # whatever id the body has
         before = self._scheduler.apps.get(app_id)
-        deployment = self._change(request, app_id, update)
+        deployment = self._change(app_id, update, force=request.flag("force"))
+        self._tell(request, self._scheduler.app(app_id))
         if before is None:
             return self._deployed(deployment, 201, Location=app_id)
         return self._deployed(deployment)
@@ -117,21 +123,21 @@ class Api:
         updates = [(_named(update), update) for update in read(request.body, list)]
         if not updates:
             raise malformed("", "the rehearsal double needs an app")
-        deployments = [self._change(request, app_id, update) for app_id, update in updates]
+        deployments = [self._change(app_id, update, force=request.flag("force")) for app_id, update in updates]
         return self._deployed(deployments[-1])
 
-    def _change(self, request: Request, app_id: str, update: Json) -> Deployment:
+    def _change(self, app_id: str, update: Json, *, force: bool) -> Deployment:
         before = self._scheduler.apps.get(app_id)
-        if before and set(update) - {"id"} == {"version"}:
-            after = self._at(app_id, update["version"])
-        else:
-            after = updated(before, app_id, update)
-        self._tell(request, after)
-        return self._scheduler.deploy(app_id, after, force=request.flag("force"))
+        given = {name for name, value in update.items() if value is not None} - {"id"}
+        if "version" in given and len(given) > 1:
+            raise Refused(422, {"message": f"requirement failed: {_VERSION_ALONE}"})
+        after = (
+            self._at(app_id, update["version"]) if before and given == {"version"} else updated(before, app_id, update)
+        )
+        return self._scheduler.deploy(app_id, after, force=force)
 
     def _delete(self, request: Request, name: str) -> Answer:
-        app_id = absolute(name)
-        self._tell(request, self._scheduler.app(app_id))
+        app_id = self._scheduler.app(absolute(name))["id"]
         return self._deployed(self._scheduler.deploy(app_id, None, force=request.flag("force", default=True)))
 
     def _restart(self, request: Request, name: str) -> Answer:
@@ -158,11 +164,11 @@ class Api:
             "tasksStaged": sum(task.started_at is None for task in tasks),
             "tasksRunning": sum(task.started_at is not None for task in tasks),
             "tasksHealthy": sum(bool(task.health) and task.healthy(app) for task in tasks),
-            "tasksUnhealthy": sum(any(health.consecutive_failures for health in task.health) for task in tasks),
+            "tasksUnhealthy": sum(task.unhealthy() for task in tasks),
             "deployments": [{"id": deployment.id} for deployment in self._scheduler.deployments_of(app["id"])],
         }
         if embeds & {"tasks", "failures"}:
-            shown["tasks"] = [task.to_json(app) for task in tasks]
+            shown["tasks"] = [task.to_json() for task in tasks]
         if embeds & {"lastTaskFailure", "failures"} and app["id"] in self._scheduler.failures:
             shown["lastTaskFailure"] = self._scheduler.failures[app["id"]]
         return shown
@@ -180,16 +186,21 @@ class Api:
         tasks = [
             task for task in self._scheduler.tasks.values() if ("running" if task.started_at else "staging") in wanted
         ]
-        return self._task_list(tasks)
+        ports = {app["id"]: app["ports"] for app in self._scheduler.apps.values()}
+        return reply({"tasks": [task.to_json(ports.get(task.app_id)) for task in tasks]})
 
     def _tasks_of(self, request: Request, name: str) -> Answer:
-        return self._task_list(self._scheduler.tasks_of(self._scheduler.app(absolute(name))["id"]))
+        tasks = self._scheduler.tasks_of(self._scheduler.app(absolute(name))["id"])
+        return reply({"tasks": [task.to_json() for task in tasks]})
 
     def _kill_all(self, request: Request, name: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
         hosts = set(request.values("host")) - {"*"}
         tasks = [task for task in self._scheduler.tasks_of(app_id) if not hosts or task.host in hosts]
-        return self._scaled_down(request, {app_id: tasks}) if request.flag("scale") else self._killed(tasks)
+        if request.flag("scale"):
+            return self._scaled_down(request, {app_id: tasks})
+        self._kill(tasks)
+        return reply({"tasks": [task.bare() for task in tasks]})
 
     def _kill_one(self, request: Request, name: str, task_id: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
@@ -198,8 +209,8 @@ class Api:
             return message(404, f"Task '{task_id}' does not exist")
         if request.flag("scale"):
             return self._scaled_down(request, {app_id: [task]})
-        self._scheduler.kill(task)
-        return reply({"task": task.to_json(self._scheduler.apps.get(app_id))})
+        self._kill([task])
+        return reply({"task": task.bare()})
 
     def _kill_given(self, request: Request) -> Answer:
         ids = read(request.body).get("ids")
@@ -209,7 +220,8 @@ class Api:
             return message(400, f"Invalid task id '{strange[0]}'")
         tasks = [task for task_id in ids if (task := self._scheduler.tasks.get(task_id))]
         if not request.flag("scale"):
-            return self._killed(tasks)
+            self._kill(tasks)
+            return reply({"tasks": [{**task.bare(), "appId": task.app_id} for task in tasks]})
         by_app: dict[str, list[Task]] = {}
         for task in tasks:
             by_app.setdefault(task.app_id, []).append(task)
@@ -224,13 +236,11 @@ class Api:
             answers.append(self._scheduler.deploy(app_id, target, force=request.flag("force"), condemned=condemned))
         return self._deployed(answers[-1]) if answers else reply({"tasks": []})
 
-    def _killed(self, tasks: list[Task]) -> Answer:
+    def _kill(self, tasks: list[Task]) -> None:
+        """Kill tasks, but those of an app in deployment, of which none is killed: its lock cannot be had."""
         for task in tasks:
-            self._scheduler.kill(task)
-        return self._task_list(tasks)
-
-    def _task_list(self, tasks: list[Task]) -> Answer:
-        return reply({"tasks": [task.to_json(self._scheduler.apps.get(task.app_id)) for task in tasks]})
+            if not self._scheduler.deployments_of(task.app_id):
+                self._scheduler.kill(task)
 
     # Deployments and queue
 
@@ -297,14 +307,15 @@ class Api:
             "task_launch_timeout": flags.number("task_launch_timeout"),
             "reconciliation_initial_delay": flags.number("reconciliation_initial_delay"),
             "reconciliation_interval": flags.number("reconciliation_interval"),
-            "marathon_store_timeout": flags.number("marathon_store_timeout"),
+            "task_reservation_timeout": 20000,  # InfoResource.scala, MarathonConf.scala
+            "features": [],
             "mesos_user": flags["mesos_user"],
             "leader_proxy_connection_timeout_ms": flags.number("leader_proxy_connection_timeout"),
             "leader_proxy_read_timeout_ms": flags.number("leader_proxy_read_timeout"),
             "mesos_leader_ui_url": flags.get("mesos_leader_ui_url"),
         }
         zookeeper: Json = {
-            "zk": re.sub("//[^@/]*@", "//xxxxxxxx:xxxxxxxx@", flags["zk"]),
+            "zk": flags["zk"],
             "zk_timeout": flags.number("zk_timeout"),
             "zk_session_timeout": flags.number("zk_session_timeout"),
             "zk_max_versions": flags.number("zk_max_versions"),
@@ -314,7 +325,6 @@ class Api:
             {
                 "name": "marathon",
                 "version": VERSION,
-                "buildref": "rehearsal double",
                 "elected": True,
                 "leader": self._leader,
                 "frameworkId": self._scheduler.framework_id,
@@ -335,9 +345,8 @@ class Api:
     def _events(self, request: Request) -> Answer:
         if "text/event-stream" not in request.headers.get("accept", ""):
             return jetty_error(405, request.path, "HTTP method GET is not supported by this URL")
-        kinds = request.values("event_type")
         headers = {"Content-Type": "text/event-stream; charset=UTF-8", "Cache-Control": "no-cache"}
-        return Stream(self._scheduler.events.stream(request.client, kinds), headers)
+        return Stream(self._scheduler.events.stream(request.client), headers)
 
     def _metrics(self, request: Request) -> Answer:
         values: dict[str, Any] = {

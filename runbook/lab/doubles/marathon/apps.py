@@ -36,6 +36,7 @@ DEFAULTS: Json = {
     "maxLaunchDelaySeconds": 3600,
     "container": None,
     "healthChecks": [],
+    "readinessChecks": [],
     "dependencies": [],
     "upgradeStrategy": {"minimumHealthCapacity": 1.0, "maximumOverCapacity": 1.0},
     "labels": {},
@@ -53,6 +54,17 @@ HEALTH_CHECK: Json = {
     "maxConsecutiveFailures": 3,
     "ignoreHttp1xx": False,
 }
+READINESS_CHECK: Json = {
+    "name": "readinessCheck",
+    "protocol": "HTTP",
+    "path": "/",
+    "portName": "http-api",
+    "intervalSeconds": 30,
+    "timeoutSeconds": 10,
+    "httpStatusCodesForReady": [200],
+    "preserveLastResponse": False,
+}
+"""ReadinessCheck.scala. They are kept and shown; no deployment waits for them."""
 DOCKER: Json = {"image": None, "network": None, "privileged": False, "parameters": [], "forcePullImage": False}
 PORT_MAPPING: Json = {"containerPort": 0, "hostPort": 0, "servicePort": 0, "protocol": "tcp", "labels": {}}
 
@@ -120,13 +132,15 @@ def updated(before: Json | None, app_id: str, update: Json) -> Json:
         if name in _FIELDS:
             _FIELDS[name](value, f"/{name}")
     app = {"id": app_id, **(before or DEFAULTS), **{name: value for name, value in given.items() if name in DEFAULTS}}
-    if "cmd" in given:
-        app["args"] = given.get("args")
-    elif "args" in given:
-        app["cmd"] = None
+    app["readinessChecks"] = [_filled(READINESS_CHECK, check) for check in app.get("readinessChecks", [])]
     app["healthChecks"] = [_filled(HEALTH_CHECK, check) for check in app["healthChecks"]]
     app["upgradeStrategy"] = _filled(DEFAULTS["upgradeStrategy"], app["upgradeStrategy"])
-    if "uris" in given and "fetch" not in given:
+    for older, newer, names in (("uris", "fetch", "uris and fetch fields"), ("ports", "portDefinitions", _BOTH_PORTS)):
+        if older in given and newer in given:
+            same = newer == "portDefinitions" and [one.get("port", 0) for one in given[newer]] == given[older]
+            if not same:
+                raise malformed("", f"You cannot specify both {names}")
+    if "uris" in given:
         app["fetch"] = [{"uri": uri, "extract": True, "executable": False, "cache": False} for uri in app["uris"]]
     elif "fetch" in given:
         app["uris"] = [entry["uri"] for entry in app["fetch"]]
@@ -160,6 +174,11 @@ def port_mappings(app: Json) -> list[Json] | None:
     docker = (app["container"] or {}).get("docker") or {}
     found: list[Json] | None = docker.get("portMappings") if docker.get("network") == "BRIDGE" else None
     return found
+
+
+def is_scaled(before: Json, after: Json) -> bool:
+    """Whether the number of instances differs."""
+    return bool(before["instances"] != after["instances"])
 
 
 def is_upgrade(before: Json, after: Json) -> bool:
@@ -232,6 +251,7 @@ def _validate(app: Json) -> None:
             )
 
 
+_BOTH_PORTS = "ports and port definitions"
 Check = Callable[[Any, str], None]
 
 
@@ -309,6 +329,16 @@ _CONTAINER = _object(
         forcePullImage=_truth,
     ),
 )
+_READINESS_CHECK = _object(
+    name=_text,
+    protocol=_one_of("HTTP", "HTTPS"),
+    path=_text,
+    portName=_text,
+    intervalSeconds=_whole,
+    timeoutSeconds=_whole,
+    httpStatusCodesForReady=_list(_whole),
+    preserveLastResponse=_truth,
+)
 _HEALTH_CHECK = _object(
     protocol=_text,
     path=_text,
@@ -336,5 +366,6 @@ _FIELDS: dict[str, Check] = {
     "container": _CONTAINER,
     "fetch": _list(_object("uri", uri=_text)),
     "healthChecks": _list(_HEALTH_CHECK),
+    "readinessChecks": _list(_READINESS_CHECK),
     "upgradeStrategy": _object(minimumHealthCapacity=_number, maximumOverCapacity=_number),
 }

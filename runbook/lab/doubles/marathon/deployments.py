@@ -61,27 +61,31 @@ class Deployment:
         return asdict(self)
 
     def to_json(self) -> Json:
-        """As `/v2/deployments` shows it."""
+        """As `/v2/deployments` shows it (DeploymentStepInfoWrites of 1.1.1, Formats.scala)."""
+        actions = self.steps[self.step] if self.step < len(self.steps) else []
         return {
             "id": self.id,
             "version": self.version,
             "affectedApps": [self.app_id],
-            "steps": self.steps,
-            "currentActions": self.steps[self.step] if self.step < len(self.steps) else [],
+            "steps": [_step(step) for step in self.steps],
+            "currentActions": [{**action, "readinessCheckResults": []} for action in actions],
             "currentStep": self.step + 1,
             "totalSteps": len(self.steps),
         }
 
     def to_event(self, others: list[Json]) -> Json:
         """The plan as events carry it; `others` are the definitions of all other apps."""
-        shown = [{"actions": [{"type": a["action"], "app": a["app"]} for a in actions]} for actions in self.steps]
         return {
             "id": self.id,
             "original": _group(others, self.original, self.version),
             "target": _group(others, self.target, self.version),
-            "steps": shown,
+            "steps": [_step(step) for step in self.steps],
             "version": self.version,
         }
+
+
+def _step(actions: Actions) -> Json:
+    return {"actions": [{"type": action["action"], "app": action["app"]} for action in actions]}
 
 
 def _group(others: list[Json], app: Json | None, version: str) -> Json:
@@ -115,10 +119,11 @@ def stop(tasks: list[Task]) -> Moves:
 
 def replace(app: Json, tasks: list[Task]) -> Moves:
     """Old tasks by new ones: at least `minimumHealthCapacity` of the instances stay healthy, counting old ones that
-    run, and at most `maximumOverCapacity` more than the instances are there."""
+    run, and at most `maximumOverCapacity` more than the instances are there. Old are those of an earlier version, which
+    a restart renews, too."""
     instances, strategy = app["instances"], app["upgradeStrategy"]
-    new = [task for task in tasks if task.current(app)]
-    old = [task for task in tasks if not task.current(app)]
+    new = [task for task in tasks if task.version >= app["version"]]
+    old = [task for task in tasks if task.version < app["version"]]
     needed = math.ceil(instances * strategy["minimumHealthCapacity"])
     room = int(instances * (1 + strategy["maximumOverCapacity"]))
     if needed == room:

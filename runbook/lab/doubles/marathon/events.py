@@ -8,7 +8,7 @@ from typing import Any
 
 from .apps import timestamp
 
-HEARTBEAT = 5.0  # seconds; an empty line, by which a client that is gone is noticed, and a proxy's limit kept
+HEARTBEAT = 10.0  # seconds; an empty line, by which a client that is gone is noticed, and a proxy's limit kept
 
 
 class Events:
@@ -16,21 +16,20 @@ class Events:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._listeners: dict[queue.SimpleQueue[bytes | None], list[str]] = {}
+        self._listeners: set[queue.SimpleQueue[bytes | None]] = set()
 
     def publish(self, kind: str, **content: Any) -> None:
         event = {**content, "eventType": kind, "timestamp": timestamp()}
-        data = f"event: {kind}\ndata: {json.dumps(event)}\n\n".encode()
+        data = f"event: {kind}\r\ndata: {json.dumps(event)}\r\n\r\n".encode()
         with self._lock:
-            for listener, kinds in self._listeners.items():
-                if not kinds or kind in kinds:
-                    listener.put(data)
+            for listener in self._listeners:
+                listener.put(data)
 
-    def stream(self, client: str, kinds: list[str]) -> Iterator[bytes]:
-        """The events from now on, of all kinds where none is named; ends with `close`."""
+    def stream(self, client: str) -> Iterator[bytes]:
+        """The events from now on, of all kinds: the filter came with 1.3.7. Ends with `close`."""
         listener: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         with self._lock:
-            self._listeners[listener] = kinds
+            self._listeners.add(listener)
         self.publish("event_stream_attached", remoteAddress=client)
         return self._listen(listener, client)
 
@@ -52,5 +51,5 @@ class Events:
                 yield data
         finally:
             with self._lock:
-                del self._listeners[listener]
+                self._listeners.discard(listener)
             self.publish("event_stream_detached", remoteAddress=client)

@@ -38,7 +38,9 @@ class HealthChecker(threading.Thread):
             if app is None or task.started_at is None or not task.live or not task.current(app):
                 continue
             if len(task.health) != len(app["healthChecks"]):
-                task.health = [Health(since=present) for _ in app["healthChecks"]]
+                task.health = [
+                    Health(since=present, next_due=present + check["intervalSeconds"]) for check in app["healthChecks"]
+                ]
             for check, health in zip(app["healthChecks"], task.health, strict=True):
                 if present >= health.next_due:
                     yield task, check, health
@@ -50,8 +52,10 @@ class HealthChecker(threading.Thread):
                 self._note(task, check, health, cause)
 
     def _note(self, task: Task, check: Json, health: Health, cause: str | None) -> None:
-        told = {"appId": task.app_id, "taskId": task.id, "version": task.version}
+        who = {"appId": task.app_id, "taskId": task.id}
+        told = {**who, "version": task.version}
         before = health.alive
+        health.answered = True
         if cause is None:
             health.alive, health.consecutive_failures = True, 0
             health.last_success = timestamp()
@@ -62,7 +66,7 @@ class HealthChecker(threading.Thread):
             health.alive = False
             health.consecutive_failures += 1
             health.last_failure, health.last_failure_cause = timestamp(), cause
-            self._scheduler.events.publish("failed_health_check_event", **told, healthCheck=check)
+            self._scheduler.events.publish("failed_health_check_event", **who, healthCheck=check)
         if health.alive != before:
             self._scheduler.events.publish("health_status_changed_event", **told, alive=health.alive)
             self._scheduler.lock.notify_all()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from kazoo.exceptions import KazooException
 
-from .apps import Clock, Json, Refused, give_ports, is_upgrade, timestamp, unknown_app
+from .apps import Clock, Json, Refused, give_ports, is_scaled, is_upgrade, timestamp, unknown_app
 from .deployments import Deployment, Moves, replace, scale, stop
 from .events import Events
 from .flags import Flags
@@ -159,7 +159,7 @@ class Scheduler:
         self.deployments[deployment.id] = deployment
         if restart or (original and target and is_upgrade(original, target)):
             self.delays.pop(app_id, None)
-        self.events.publish("group_change_success", groupId="/", version=version)
+        self.events.publish("group_change_success", groupId=app_id.rpartition("/")[0] or "/", version=version)
         self._tell_step(deployment)
         self.lock.notify_all()
         return deployment
@@ -383,11 +383,14 @@ class Scheduler:
         taken = {port for app in self.apps.values() if app["id"] != app_id for port in app["ports"]}
         low, high = self.flags.number("local_port_min"), self.flags.number("local_port_max")
         give_ports(target, original, taken, low, high)
-        scaled_at, changed_at = version, version
-        if original and not restart and not is_upgrade(original, target):
+        changed_at = version
+        if original and not is_upgrade(original, target):
+            if not restart and not is_scaled(original, target):  # nothing changed (GroupVersioningUtil.scala)
+                self.apps[app_id] = original
+                return
             changed_at = original["versionInfo"]["lastConfigChangeAt"]
         target["version"] = version
-        target["versionInfo"] = {"lastScalingAt": scaled_at, "lastConfigChangeAt": changed_at}
+        target["versionInfo"] = {"lastScalingAt": version, "lastConfigChangeAt": changed_at}
         self.apps[app_id] = target
         self.store.put(f"app:{app_id}:{version}", target)
         for key in self._version_keys(app_id)[: -self.flags.number("zk_max_versions")]:

@@ -19,6 +19,7 @@ KEPT = ("id", "app_id", "version", "host", "slave_id", "attributes", "ports", "s
 class Health:
     """What one health check found of one task; times as Marathon shows them."""
 
+    answered: bool = False  # whether it was made at all, be its failure ignored in the grace period
     alive: bool = False
     consecutive_failures: int = 0
     first_success: str | None = None
@@ -75,8 +76,22 @@ class Task:
         """What outlives the instance that leads; read back by `Task(**kept)`."""
         return {name: value for name, value in asdict(self).items() if name in KEPT}
 
-    def to_json(self, app: Json | None) -> Json:
-        shown: Json = {
+    def unhealthy(self) -> bool:
+        """Whether a health check was made that does not say that it is alive."""
+        return any(health.answered and not health.alive for health in self.health)
+
+    def to_json(self, service_ports: list[int] | None = None) -> Json:
+        """As apps and lists of tasks show it; the service ports are in `GET /v2/tasks` only (EnrichedTaskWrites)."""
+        shown = {**self.bare(), "appId": self.app_id}
+        if service_ports:
+            shown["servicePorts"] = service_ports
+        if results := [health.to_json(self.id) for health in self.health if health.answered]:
+            shown["healthCheckResults"] = results
+        return shown
+
+    def bare(self) -> Json:
+        """As a DELETE of it answers (TaskWrites)."""
+        return {
             "id": self.id,
             "slaveId": self.slave_id,
             "host": self.host,
@@ -85,13 +100,7 @@ class Task:
             "ports": self.ports,
             "version": self.version,
             "ipAddresses": [{"ipAddress": address, "protocol": "IPv4"} for address in self.addresses],
-            "appId": self.app_id,
         }
-        if app and app["ports"]:
-            shown["servicePorts"] = app["ports"]
-        if self.health:
-            shown["healthCheckResults"] = [health.to_json(self.id) for health in self.health]
-        return shown
 
 
 class Offer:
@@ -171,6 +180,8 @@ def _task_info(app: Json, task: Task, resources: list[Json]) -> Json:
         command["value"] = app["cmd"]
     elif app["args"]:
         command["arguments"] = app["args"]
+        if not app["container"]:
+            command["value"] = app["args"][0]  # TaskBuilder.scala
     if app["fetch"]:
         command["uris"] = [_uri(entry) for entry in app["fetch"]]
     if app["user"]:

@@ -150,10 +150,8 @@ def forward(leader: str, me: str, request: Request, connect: float, read: float)
         answer = Response(response.status, response.read(), passed)
     except ConnectionRefusedError:
         answer = jetty_error(502, request.path, "Connection to leader refused.")
-    except TimeoutError:
-        answer = jetty_error(504, request.path, "Connection to leader timed out.")
-    except (OSError, HTTPException):
-        answer = jetty_error(502, request.path, "Failed to successfully establish a connection to the leader.")
+    except (OSError, HTTPException):  # a time-out as well: 504 comes with 1.3.13
+        answer = jetty_error(500, request.path, "java.lang.RuntimeException: while proxying")
     connection.close()
     return answer
 
