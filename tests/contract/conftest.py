@@ -2,7 +2,9 @@
 
 RUNBOOK_CONTRACT_MASTER, RUNBOOK_CONTRACT_SLAVE (base URLs) and RUNBOOK_CONTRACT_ZK (a connect string with the path of
 the masters, `host:port,.../mesos`) name a cluster of real Mesos 0.28; it must have a slave with 0.5 CPUs, 256 MB and a
-few ports free. Without them, the rehearsal doubles are started on the loopback, with a ZooKeeper of their own on a node
+few ports free. Other frameworks may run there: the tests count nothing but their own tasks and tear down nothing but
+their own frameworks; a machine goes down for maintenance only where RUNBOOK_CONTRACT_MAINTENANCE (`hostname,ip`) allows
+that one. Without them, the rehearsal doubles are started on the loopback, with a ZooKeeper of their own on a node
 of the lab (or at RUNBOOK_CONTRACT_ZOOKEEPER, `host:port`, where that is set).
 """
 
@@ -10,13 +12,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
-from contract import Cluster, Json, Workload
+from contract import Cluster, Json, Workload, is_roomy, unique
 from daemons import Mesos, eventually
 from framework import Framework, task
 from kazoo.client import KazooClient
@@ -94,12 +95,12 @@ def _given_cluster(master: str, slave: str, zookeeper: str) -> Cluster:
 
 @pytest.fixture(scope="session")
 def workload(cluster: Cluster) -> Iterator[Workload]:
-    tag = f"{time.time():.0f}"
-    with Framework(cluster.leader, name="workload") as framework:
-        pid = "slave(1)@" + cluster.slave.removeprefix("http://")
+    name = unique("workload")
+    tag = name.rpartition("-")[2]
+    with Framework(cluster.leader, name=name) as framework:
         agents = {slave["pid"]: slave["id"] for slave in cluster.leader_json("/slaves")["slaves"]}
-        agent = agents[pid]
-        offer = framework.offer(lambda offer: offer["agent_id"]["value"] == agent)
+        agent = agents[cluster.agent_pid]
+        offer = framework.offer(lambda offer: offer["agent_id"]["value"] == agent and is_roomy(offer))
         ranges = next(r["ranges"]["range"] for r in offer["resources"] if r["name"] == "ports")
         port = ranges[0]["begin"]
         running, failed, finished = f"run.{tag}", f"fail.{tag}", f"finish.{tag}"
@@ -124,7 +125,7 @@ def workload(cluster: Cluster) -> Iterator[Workload]:
         eventually(
             lambda: len(_completed(cluster, framework)) == 2, "the master moves acknowledged tasks to the completed"
         )
-        yield Workload(framework, agent, running, failed, port, statuses)
+        yield Workload(framework, name, agent, running, failed, port, statuses)
 
 
 def _completed(cluster: Cluster, framework: Framework) -> list[Json]:

@@ -11,12 +11,19 @@ MAPS = ("flags", "attributes")
 
 OPTIONAL = {
     *("ports", "discovery", "labels", "container"),  # a task has what its framework asked for
-    *("git_sha", "git_tag"),  # packages have these, the build that was recorded has not
-    "attributes",  # an offer has those of its slave, where that has any
-    "reregistered_time",  # a slave that came back
+    *("volumes", "host_path", "port_mappings", "protocol", "parameters", "force_pull_image"),  # and so has a container
+    *("environment", "location"),  # a discovery
+    *("container_status", "healthy"),  # a status, by who reported it
+    *("git_sha", "git_tag", "git_branch"),  # what the tree had from which it was built: git, a tag, neither
+    *("attributes", "executor_ids", "unavailability"),  # an offer has those of its slave, where that has any
+    *("frameworks.pid", "completed_frameworks.pid"),  # one of a driver has it, one of the HTTP API has not
+    "reregistered_time",  # a slave or framework that came back
     *("cluster", "log_dir", "external_log_file", "principal"),  # by the flags
 }
-"""Fields that may be there or not, whatever the recordings happen to have."""
+"""Fields, or `parent.field`, that may be there or not, whatever the recordings have; a recorded one keeps its type.
+
+Source: the optional fields of `include/mesos/mesos.proto`, and the recorded payloads.
+"""
 
 
 @dataclass
@@ -58,14 +65,19 @@ class Shape:
                 known = self.fields.get("*" if name in MAPS else key)
                 if known:
                     yield from known.differences(content, f"{place}.{key}", key)
-                elif key not in OPTIONAL and name not in MAPS:
+                elif not optional(place, key) and name not in MAPS:
                     yield f"{place}.{key} was never recorded"
             for key, count in self.counts.items():
-                if count == self.seen and key not in value and key not in OPTIONAL and key != "*":
+                if count == self.seen and key not in value and not optional(place, key) and key != "*":
                     yield f"{place}.{key} is missing"
         elif isinstance(value, list) and self.elements and self.elements.kinds:
             for number, content in enumerate(value):
                 yield from self.elements.differences(content, f"{place}[{number}]")
+
+
+def optional(place: str, key: str) -> bool:
+    parent = place.rpartition(".")[2].partition("[")[0]
+    return key in OPTIONAL or f"{parent}.{key}" in OPTIONAL
 
 
 def kind(value: Any) -> str:

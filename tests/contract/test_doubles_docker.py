@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contract import recorded
 from daemons import Daemon, Mesos, eventually
 from framework import Framework, task
 
@@ -63,6 +64,37 @@ def test_a_docker_task_from_pull_to_kill(mesos: Mesos, docker: Path) -> None:
         assert names(docker) == [name]
         framework.call("KILL", kill={"task_id": {"value": "web"}})
         assert framework.status("web", "TASK_KILLED")["message"] == "Container exited with status 137"
+
+
+def recorded_containers() -> list[Json]:
+    """The containers of the tasks of a real slave, one with volumes, parameters and a port mapping, one with none."""
+    (state,) = recorded("nine-chapters/slave_state.json")
+    executors = [executor for framework in state["frameworks"] for executor in framework["executors"]]
+    return [shown["container"] for executor in executors for shown in executor["tasks"] if "container" in shown]
+
+
+@pytest.mark.parametrize("shown", recorded_containers(), ids=lambda shown: shown["docker"]["network"])
+def test_a_container_is_shown_as_recorded(mesos: Mesos, docker: Path, shown: Json) -> None:
+    """Master and slave show its lists where they are not empty, and the defaults of its fields."""
+    shown = {**shown, "docker": {**shown["docker"], "image": "t:1"}}
+    asked = {"volumes": [], **shown, "docker": {"parameters": [], "port_mappings": [], **shown["docker"]}}
+    del asked["docker"]["privileged"]
+    if shown["docker"]["network"] == "HOST":
+        del asked["docker"]["network"]
+    master = mesos.master()
+    slave = docker_slave(mesos, docker)
+    mesos.registered(1)
+    with Framework(master.url) as framework:
+        info = task("web", None, container=asked) | {"command": {"shell": False}}
+        framework.launch(framework.offer(), info)
+        framework.status("web", "TASK_RUNNING")
+        (executor,) = slave.get("/state")["frameworks"][0]["executors"]
+        assert executor["tasks"][0]["container"] == shown
+        assert executor["name"] == "Command Executor (Task: web) (Command: NO EXECUTABLE)"
+        (known,) = master.get("/tasks")["tasks"]
+        assert known["container"] == shown
+        framework.call("KILL", kill={"task_id": {"value": "web"}})
+        framework.status("web", "TASK_KILLED")
 
 
 @pytest.mark.parametrize(

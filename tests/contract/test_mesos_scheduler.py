@@ -8,9 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import requests
-from contract import PAYLOADS, Cluster, Workload
-from framework import PATH, Framework, post, task
+from contract import PAYLOADS, Cluster, Workload, is_roomy
+from framework import Framework, post, task
 from shapes import Shape
 
 Json = dict[str, Any]
@@ -36,9 +35,12 @@ def framework(cluster: Cluster) -> Any:
 
 
 def first_port(offer: Json) -> int:
-    ranges = next(r["ranges"]["range"] for r in offer["resources"] if r["name"] == "ports")
-    port: int = ranges[0]["begin"]
-    return port
+    return ports(offer)[0]
+
+
+def ports(offer: Json) -> list[int]:
+    ranges = (r["ranges"]["range"] for r in offer["resources"] if r["name"] == "ports")
+    return [port for part in ranges for each in part for port in range(each["begin"], each["end"] + 1)]
 
 
 def test_subscription_answers_as_recorded(framework: Framework) -> None:
@@ -47,7 +49,7 @@ def test_subscription_answers_as_recorded(framework: Framework) -> None:
     assert framework.headers["transfer-encoding"] == "chunked"
     assert framework.headers["content-type"] == headers["Content-Type"]
     framework.wait("HEARTBEAT")
-    framework.offer()
+    framework.offer(is_roomy)
     assert [event["type"] for event in framework.events[:2]] == ["SUBSCRIBED", "HEARTBEAT"]
     assert framework.id
     assert framework.id.rpartition("-")[2].isdigit()
@@ -56,7 +58,7 @@ def test_subscription_answers_as_recorded(framework: Framework) -> None:
 
 
 def test_a_task_from_offer_to_acknowledged_end(cluster: Cluster, framework: Framework) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
     port = first_port(offer)
     name = f"killed.{time.time():.3f}"
     since = len(framework.events)
@@ -65,7 +67,7 @@ def test_a_task_from_offer_to_acknowledged_end(cluster: Cluster, framework: Fram
     assert running["source"] == "SOURCE_EXECUTOR"
     assert running["executor_id"] == running["task_id"] == {"value": name}
     rest = framework.offer(lambda other: other["agent_id"] == offer["agent_id"], since=since)
-    assert first_port(rest) == port + 1
+    assert port not in ports(rest)
     framework.call("KILL", kill={"task_id": {"value": name}})
     killed = framework.status(name, "TASK_KILLED")
     assert killed["message"] == "Command terminated with signal Terminated"
@@ -73,7 +75,7 @@ def test_a_task_from_offer_to_acknowledged_end(cluster: Cluster, framework: Fram
 
 
 def test_exit_status_makes_the_state(framework: Framework) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
     names = [f"{end}.{time.time():.3f}" for end in ("fails", "finishes", "signalled")]
     framework.launch(offer, task(names[0], "exit 3"), task(names[1], "true"), task(names[2], "kill -SEGV $$"))
     assert framework.status(names[0], "TASK_FAILED")["message"] == "Command exited with status 3"
@@ -82,7 +84,7 @@ def test_exit_status_makes_the_state(framework: Framework) -> None:
 
 
 def test_environment_of_a_command(cluster: Cluster, framework: Framework) -> None:
-    offer = framework.offer(lambda offer: f":{offer['url']['address']['port']}" in cluster.slave)
+    offer = framework.offer(lambda offer: is_roomy(offer) and f":{offer['url']['address']['port']}" in cluster.slave)
     port = first_port(offer)
     name = f"environment.{time.time():.3f}"
     wanted = " && ".join(
@@ -93,7 +95,7 @@ def test_environment_of_a_command(cluster: Cluster, framework: Framework) -> Non
 
 
 def test_reconciliation(framework: Framework, workload: Workload) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
     name = f"reconciled.{time.time():.3f}"
     framework.launch(offer, task(name, "sleep 1000"))
     framework.status(name, "TASK_RUNNING")
@@ -114,20 +116,25 @@ def test_reconciliation(framework: Framework, workload: Workload) -> None:
 
 
 def test_declined_resources_come_back_after_the_filter_or_revive(framework: Framework) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
+
+    def again(other: Json) -> bool:
+        """Whether it is what was declined; a slave on which other tasks end meanwhile offers more than that."""
+        return bool(other["agent_id"] == offer["agent_id"] and other["resources"] == offer["resources"])
+
     since = len(framework.events)
     framework.call("DECLINE", decline={"offer_ids": [offer["id"]], "filters": {"refuse_seconds": 3600}})
     with pytest.raises(AssertionError, match="no such OFFERS"):
-        framework.wait("OFFERS", since=since, seconds=2.5)
+        framework.wait("OFFERS", lambda offers: any(map(again, offers["offers"])), since=since, seconds=2.5)
     framework.call("REVIVE")
-    again = framework.offer(lambda other: other["agent_id"] == offer["agent_id"], since=since)
+    back = framework.offer(lambda other: other["agent_id"] == offer["agent_id"], since=since)
     since = len(framework.events)
-    framework.call("DECLINE", decline={"offer_ids": [again["id"]], "filters": {"refuse_seconds": 0.5}})
+    framework.call("DECLINE", decline={"offer_ids": [back["id"]], "filters": {"refuse_seconds": 0.5}})
     framework.offer(lambda other: other["agent_id"] == offer["agent_id"], since=since)
 
 
 def test_an_offer_is_good_once(framework: Framework) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
     framework.call("DECLINE", decline={"offer_ids": [offer["id"]]})
     framework.launch(offer, task("late", "true"))
     status = framework.status("late", "TASK_LOST")
@@ -136,7 +143,7 @@ def test_an_offer_is_good_once(framework: Framework) -> None:
 
 
 def test_a_task_that_does_not_fit_is_an_error(framework: Framework) -> None:
-    offer = framework.offer()
+    offer = framework.offer(is_roomy)
     info = task("huge", "true")
     info["resources"][0]["scalar"]["value"] = 10000
     framework.launch(offer, info)
@@ -148,7 +155,7 @@ def test_a_task_that_does_not_fit_is_an_error(framework: Framework) -> None:
 def test_resubscription_keeps_the_id_and_the_tasks(cluster: Cluster) -> None:
     name = f"survives.{time.time():.3f}"
     with Framework(cluster.leader, name="first", stays=True) as first:
-        first.launch(first.offer(), task(name, "sleep 1000"))
+        first.launch(first.offer(is_roomy), task(name, "sleep 1000"))
         first.status(name, "TASK_RUNNING")
         with Framework(cluster.leader, framework_id=first.id, name="first") as second:
             assert second.id == first.id
@@ -163,32 +170,61 @@ def test_resubscription_keeps_the_id_and_the_tasks(cluster: Cluster) -> None:
 
 def test_unacknowledged_status_is_sent_again(framework: Framework) -> None:
     name = f"again.{time.time():.3f}"
-    framework.launch(framework.offer(), task(name, "sleep 1000"))
+    framework.launch(framework.offer(is_roomy), task(name, "sleep 1000"))
     first = framework.wait("UPDATE", lambda update: update["status"]["task_id"]["value"] == name)["status"]
     since = len(framework.events)
     again = framework.wait("UPDATE", since=since, seconds=20)["status"]
     assert again == first
 
 
+CONVERT, VALIDATE = "Failed to convert JSON into Call protobuf: ", "Failed to validate Scheduler::Call: "
+NONE = {"framework_id": {"value": "none"}}
+
+
 @pytest.mark.parametrize(
-    ("call", "headers", "status", "message"),
+    ("call", "message"),
     [
-        ("{", {}, 400, "Failed to parse body into JSON"),
-        ({}, {}, 400, "Expecting 'type' to be present"),
-        ({"type": "SUBSCRIBE"}, {}, 400, "Expecting 'subscribe' to be present"),
-        ({"type": "REVIVE"}, {}, 400, "Expecting 'framework_id' to be present"),
-        ({"type": "REVIVE", "framework_id": {"value": "none"}}, {}, 400, "Framework cannot be found"),
-        ({"type": "KILL", "framework_id": {"value": "none"}}, {}, 400, "Expecting 'kill' to be present"),
-        ({"type": "REVIVE"}, {"Content_Type": "text/plain"}, 415, "Expecting 'Content-Type' of"),
+        ("", "Failed to parse body into JSON: syntax error at line 1 near: "),
+        ('{"type":', "Failed to parse body into JSON: syntax error at line 1 near: "),
+        ('{\n"type" "KILL"}', 'Failed to parse body into JSON: syntax error at line 2 near: "KILL"}'),
+        ("[]", CONVERT + "Expecting a JSON object"),
+        ({"type": 1}, CONVERT + "Not expecting a JSON number for field 'type'"),
+        ({"type": None}, CONVERT + "Missing required fields: type"),
+        ({"type": "REVIVE", "framework_id": "none"}, CONVERT + "Not expecting a JSON string for field 'framework_id'"),
+        ({"type": "REVIVE", "framework_id": {}}, CONVERT + "Missing required fields: framework_id.value"),
+        (
+            {"type": "SUBSCRIBE", "subscribe": {"framework_info": {}}},
+            CONVERT + "Missing required fields: subscribe.framework_info.user, subscribe.framework_info.name",
+        ),
+        (
+            {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": "root", "name": "x"}}, **NONE},
+            VALIDATE + "'framework_id' differs from 'subscribe.framework_info.id'",
+        ),
+        (
+            {"type": "DECLINE", "decline": {"offer_ids": [{}]}, **NONE},
+            CONVERT + "Missing required fields: decline.offer_ids[0].value",
+        ),
+        *(
+            ({"type": kind, **NONE}, f"{VALIDATE}Expecting '{kind.lower()}' to be present")
+            for kind in ("ACCEPT", "DECLINE", "SHUTDOWN", "ACKNOWLEDGE", "RECONCILE", "MESSAGE", "REQUEST")
+        ),
+        *(({"type": kind, **NONE}, "Framework cannot be found") for kind in ("TEARDOWN", "SUPPRESS", "REVIVE")),
     ],
 )
-def test_calls_that_are_refused(
-    cluster: Cluster, call: object, headers: dict[str, str], status: int, message: str
-) -> None:
-    found, text, answered = post(urlsplit(cluster.leader).netloc, call, **headers)
-    assert found == status
-    assert message in text
-    assert answered.get("content-type", "").startswith("text/plain")
+def test_calls_that_are_refused(cluster: Cluster, call: object, message: str) -> None:
+    """Beside the recorded refusals (test_mesos_answers.py), those that the same code words.
+
+    Source: `stout/protobuf.hpp`, `picojson.h` and `src/master/validation.cpp` of Mesos.
+    """
+    status, text, headers = post(urlsplit(cluster.leader).netloc, call)
+    assert (status, text) == (400, message)
+    assert "content-type" not in headers
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/JSON", "text/plain"])
+def test_the_content_type_is_taken_literally(cluster: Cluster, kind: str) -> None:
+    status, text, _ = post(urlsplit(cluster.leader).netloc, {"type": "REVIVE", **NONE}, Content_Type=kind)
+    assert (status, text) == (415, "Expecting 'Content-Type' of application/json or application/x-protobuf")
 
 
 def test_stream_id_is_insisted_on(framework: Framework) -> None:
@@ -202,11 +238,6 @@ def test_stream_id_is_insisted_on(framework: Framework) -> None:
     subscription = {"type": "SUBSCRIBE", "subscribe": {"framework_info": info}}
     status, text, _ = post(framework.address, subscription, Mesos_Stream_Id="any")
     assert (status, text) == (400, "Subscribe calls should not include the 'Mesos-Stream-Id' header")
-
-
-def test_get_is_405(cluster: Cluster) -> None:
-    answer = requests.get(cluster.leader + PATH, timeout=10)
-    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
 
 
 def test_standby_redirects_to_the_leader(cluster: Cluster) -> None:

@@ -10,7 +10,14 @@ from contract import Cluster, Workload, recorded
 from daemons import eventually
 from shapes import Shape
 
-STATES = ("three-masters/slave1_state.json", "three-masters/slave2_state.json", "one-node/slave_state.json")
+FIRST = ("three-masters/slave1_state.json", "three-masters/slave2_state.json", "one-node/slave_state.json")
+STATES = (*FIRST, "nine-chapters/slave_state.json")
+STATISTICS = ("three-masters/slave2_monitor_statistics.json", "nine-chapters/slave_statistics.json")
+
+
+def test_a_slave_with_docker_tasks_fits_the_shape_of_one_without() -> None:
+    assert list(Shape.of(recorded(*FIRST)).differences(recorded(STATES[-1])[0])) == []
+    assert list(Shape.of(recorded(STATISTICS[0])).differences(recorded(STATISTICS[1])[0])) == []
 
 
 def ask(cluster: Cluster, path: str) -> requests.Response:
@@ -29,7 +36,7 @@ def test_state(cluster: Cluster, workload: Workload, path: str) -> None:
     state = ask(cluster, path).json()
     assert list(Shape.of(recorded(*STATES)).differences(state)) == []
     assert state["id"] == workload.agent
-    assert state["pid"] == "slave(1)@" + cluster.slave.removeprefix("http://")
+    assert state["pid"] == cluster.agent_pid
     assert state["master_hostname"]
 
 
@@ -48,7 +55,7 @@ def test_executor_of_a_command_task(cluster: Cluster, workload: Workload) -> Non
 
 def test_statistics(cluster: Cluster, workload: Workload) -> None:
     statistics = ask(cluster, "/monitor/statistics").json()
-    shape = Shape.of(recorded("three-masters/slave2_monitor_statistics.json"))
+    shape = Shape.of(recorded(*STATISTICS))
     assert list(shape.differences(statistics)) == []
     mine = next(one for one in statistics if one["executor_id"] == workload.running)
     assert mine["statistics"]["mem_limit_bytes"] == 64 * 2**20
@@ -66,6 +73,11 @@ def test_metrics(cluster: Cluster, workload: Workload) -> None:
 def test_flags(cluster: Cluster) -> None:
     flags = ask(cluster, "/slave(1)/flags").json()
     assert list(Shape.of(recorded("three-masters/slave1_flags.json")).differences(flags)) == []
+
+
+def test_containers_are_not_listed_by_0_28(cluster: Cluster) -> None:
+    answer = ask(cluster, "/containers")
+    assert (answer.status_code, answer.content) == (404, b"")
 
 
 def test_health(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from contract import Cluster
+from contract import Cluster, unique
 
 LAUNCH = Path(__file__).with_name("third_party") / "launch.py"
 
@@ -25,8 +25,9 @@ def test_pymesos_launches_a_task(cluster: Cluster, by: str, command: str, last: 
     }
     if masters[by] is None:
         pytest.skip("the cluster under test has a single master")
+    name = unique("pymesos")
     done = subprocess.run(
-        [sys.executable, str(LAUNCH), str(masters[by]), command],
+        [sys.executable, str(LAUNCH), str(masters[by]), command, name],
         capture_output=True,
         text=True,
         timeout=120,
@@ -36,5 +37,5 @@ def test_pymesos_launches_a_task(cluster: Cluster, by: str, command: str, last: 
     seen: Any = json.loads(done.stdout)
     assert seen["states"] == ["TASK_RUNNING", last]
     frameworks = cluster.leader_json("/frameworks")["completed_frameworks"]
-    over = next(one for one in frameworks if one["name"] == "pymesos" and one["tasks"] == [])
+    over = next(one for one in frameworks if one["name"] == name and one["tasks"] == [])
     assert [task["id"] for task in over["completed_tasks"]] == ["pymesos-task"]

@@ -234,3 +234,65 @@ def test_a_slave_that_is_down_is_unreachable_and_named() -> None:
         address = server.address
     with MesosSlave(f"http://{address}", name="node3") as slave, pytest.raises(EndpointUnreachable, match="node3"):
         slave.state()
+
+
+# a real 0.28 under all nine chapters, with Docker tasks (nine-chapters/ of the recorded payloads)
+
+ANSWERS = {entry["case"]: entry for entry in payload("nine-chapters/answers.json")}
+
+
+def plain(case: str) -> bytes:
+    """A recorded answer byte for byte; those in plain text have no Content-Type."""
+    entry = ANSWERS[case]
+    headers = "".join(f"{name}: {value}\r\n" for name, value in entry["headers"].items())
+    return f"HTTP/1.1 {entry['status']} Recorded\r\n{headers}\r\n{entry['body']}".encode()
+
+
+def test_a_busy_leader_and_its_standby() -> None:
+    answers = {
+        "/master/state": answer(200, payload("nine-chapters/leader_state.json")),
+        "/master/redirect": plain("redirect at leader"),
+        "/version": answer(200, payload("nine-chapters/leader_version.json")),
+    }
+    with master(answers) as client:
+        assert len(client.state()["slaves"]) == 3
+        assert client.leader_address() == "198.51.100.11:8150"
+        assert client.version()["version"] == "0.28.0"
+    answers = {
+        "/master/state": answer(200, payload("nine-chapters/standby_state.json")),
+        "/metrics/snapshot": answer(200, payload("three-masters/nonleader1_metrics_snapshot.json")),
+        "/master/redirect": plain("redirect at standby"),
+    }
+    with master(answers) as client:
+        with pytest.raises(NoLeader, match=r"node1 does not lead, it names 198\.51\.100\.11:8150"):
+            client.state()
+        view = client.view()
+        assert (view.address, view.leader, view.elected) == ("198.51.100.12:8150", "198.51.100.11:8150", None)
+        assert client.leader_address() == "198.51.100.11:8150"
+
+
+def test_a_slave_with_docker_tasks_is_read_without_containers_which_0_28_has_not() -> None:
+    answers = {
+        "/slave(1)/state": answer(200, payload("nine-chapters/slave_state.json")),
+        "/monitor/statistics": answer(200, payload("nine-chapters/slave_statistics.json")),
+        "/containers": plain("unknown path"),
+    }
+    with serving(answers) as server, MesosSlave(server.url, name="node1") as slave:
+        (framework,) = slave.state()["frameworks"]
+        images = [
+            task.get("container", {}).get("docker", {}).get("image")
+            for executor in framework["executors"]
+            for task in executor["tasks"]
+        ]
+        assert images == ["lab/mariadb:10.11", None, "lab/userland:1"]
+        (row,) = slave.statistics()
+        assert row["executor_id"].startswith("hello.")
+        assert [request.target for request in server.requests] == ["/slave(1)/state", "/monitor/statistics"]
+
+
+@pytest.mark.parametrize("case", [case for case, entry in ANSWERS.items() if entry["status"] >= 400])
+def test_a_recorded_refusal_is_an_error_with_its_text(case: str) -> None:
+    with master({"/master/state": plain(case)}) as client, pytest.raises(ServiceError) as caught:
+        client.state()
+    assert str(ANSWERS[case]["status"]) in caught.value.message
+    assert ANSWERS[case]["body"].strip()[:40] in caught.value.message

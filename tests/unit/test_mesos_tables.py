@@ -195,3 +195,23 @@ def test_masters() -> None:
     assert table.loc["m1", "log_replica"]
     assert table.loc["m2", "problem"] == "nobody there"
     assert pd.isna(table.loc["m2", "leads"])
+
+
+def test_a_busy_cluster_with_docker_tasks() -> None:
+    """As recorded under all nine chapters: Docker tasks with and without ports, slaves that were removed."""
+    state = payload("nine-chapters/leader_state.json")
+    tasks = tasks_table(state)
+    live = tasks.query("live")
+    assert live["name"].value_counts().to_dict() == {"hello": 4, "centos-marathon": 3, "mysql": 1}
+    images = live.dropna(subset="image").groupby("name")["image"].unique().map(list).to_dict()
+    assert images == {"centos-marathon": ["lab/userland:1"], "mysql": ["lab/mariadb:10.11"]}
+    assert live["host"].notna().all()
+    gone = tasks[~tasks["slave_id"].isin([slave["id"] for slave in state["slaves"]])]
+    assert not gone["live"].any()
+    assert gone["host"].isna().all()
+    slaves = slaves_table(state).set_index("host")
+    assert slaves["tasks"].to_dict() == {"198.51.100.11": 3, "198.51.100.12": 3, "198.51.100.13": 2}
+    assert slaves.loc["198.51.100.11", "ports_used"] == "[8645-8645, 8673-8673, 8920-8920]"
+    assert frameworks_table(state).query("status == 'active'")["name"].tolist() == ["marathon"]
+    standby = payload("nine-chapters/standby_state.json")
+    assert len(slaves_table(standby)) == len(tasks_table(standby)) == len(frameworks_table(standby)) == 0

@@ -1,6 +1,6 @@
 """A framework on pymesos: launches one task on the first offer, waits for its end, and prints the states it saw.
 
-Usage: python launch.py MASTER COMMAND, where MASTER is host:port or zk://host:port/path.
+Usage: python launch.py MASTER COMMAND NAME, where MASTER is host:port or zk://host:port/path, NAME the framework's.
 """
 
 import json
@@ -45,9 +45,9 @@ class OneTask(Scheduler):  # type: ignore[misc]  # pymesos has no types
 
 
 def main() -> None:
-    master, command = sys.argv[1:]
+    master, command, name = sys.argv[1:]
     scheduler = OneTask(command)
-    framework = {"user": "root", "name": "pymesos", "failover_timeout": 10, "checkpoint": True}
+    framework = {"user": "root", "name": name, "failover_timeout": 10, "checkpoint": True}
     driver = MesosSchedulerDriver(scheduler, framework, master, use_addict=True)
     driver.start()
     ended = scheduler.over.wait(60)

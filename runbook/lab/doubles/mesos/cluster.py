@@ -62,15 +62,22 @@ class Task:
         if "labels" in self.info:
             shown["labels"] = self.info["labels"].get("labels", [])
         if "container" in self.info:
-            shown["container"] = dict(self.info["container"])
-            if "docker" in shown["container"]:
-                shown["container"]["docker"] = {"privileged": False} | shown["container"]["docker"]
+            shown["container"] = _shown_container(self.info["container"])
         return shown
 
     def to_wire(self) -> Json:
         """What the other daemon needs to know this task after a failover; read back by `Task(**wire)`."""
         known = {"info": self.info, "framework_id": self.framework_id}
         return known | {"state": self.state, "statuses": self.statuses}
+
+
+def _shown_container(container: Json) -> Json:
+    """A ContainerInfo as protobuf shows it: with the defaults of its fields, without empty lists."""
+    shown = {name: value for name, value in container.items() if value != []}
+    if "docker" in shown:
+        docker = {"network": "HOST", "privileged": False} | shown["docker"]
+        shown["docker"] = {name: value for name, value in docker.items() if value != []}
+    return shown
 
 
 def _shown_status(status: Json) -> Json:

@@ -80,10 +80,18 @@ class Executor:
 
     @property
     def name(self) -> str:
-        command = self.task.info.get("command", {}).get("value", "")
-        if len(command) > SHOWN_COMMAND:
-            command = f"{command[: SHOWN_COMMAND - 3]}..."
-        return f"Command Executor (Task: {self.task.id}) (Command: sh -c '{command}')"
+        """As `src/slave/slave.cpp` makes it from the command."""
+        command = self.task.info.get("command", {})
+        if command.get("shell", True):
+            shown, start, end, none = command.get("value"), "sh -c '", "'", "NO COMMAND"
+        else:
+            shown, start, end, none = command.get("value"), "[", "]", "NO EXECUTABLE"
+            if shown is not None:
+                shown = ", ".join([shown, *command.get("arguments", [])])
+        if shown is not None and len(shown) > SHOWN_COMMAND:
+            shown = f"{shown[: SHOWN_COMMAND - 3]}..."
+        text = none if shown is None else f"{start}{shown}{end}"
+        return f"Command Executor (Task: {self.task.id}) (Command: {text})"
 
     def container_name(self, slave_id: str | None) -> str:
         return f"{PREFIX}{slave_id}.{self.run.container}"

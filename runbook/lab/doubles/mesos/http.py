@@ -2,7 +2,7 @@
 
 A handler takes a `Request` and gives a `Response` or an `EventStream`: a response without an end, whose chunks each
 carry one record (the length of the JSON in decimal, a newline, the JSON), as Mesos' scheduler API has it. Errors are
-plain text.
+plain text without a Content-Type.
 """
 
 import contextlib
@@ -48,12 +48,24 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+def compact(value: object) -> str:
+    """JSON as Mesos writes protobuf messages: without blanks, keys in order."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
 def ok(value: object) -> Response:
-    return Response(200, json.dumps(value).encode(), {"Content-Type": JSON_TYPE})
+    return Response(200, compact(value).encode(), {"Content-Type": JSON_TYPE})
 
 
 def text(status: int, message: str = "") -> Response:
-    return Response(status, message.encode(), {"Content-Type": "text/plain; charset=utf-8"} if message else {})
+    """An answer in plain text, to which libprocess adds no Content-Type."""
+    return Response(status, message.encode())
+
+
+def form(request: Request) -> dict[str, str]:
+    """The `name=value` pairs in a body; a name without a value has an empty one."""
+    body = request.body.decode(errors="replace").replace(";", "&")
+    return dict(parse_qsl(body, keep_blank_values=True))
 
 
 def temporary_redirect(location: str) -> Response:
@@ -62,8 +74,8 @@ def temporary_redirect(location: str) -> Response:
 
 def not_allowed(request: Request, *methods: str) -> Response:
     expected = "', '".join(methods)
-    message = f"Expecting one of {{ '{expected}' }}, but received '{request.method}'"
-    return Response(405, message.encode(), {"Allow": ", ".join(methods), "Content-Type": "text/plain; charset=utf-8"})
+    message = f"Expecting '{expected}', received '{request.method}'"
+    return Response(405, message.encode(), {"Allow": ", ".join(methods)})
 
 
 class EventStream:
@@ -153,8 +165,13 @@ class Server(ThreadingHTTPServer):
         self.routes.update(dict.fromkeys(paths, handler))
 
     def find(self, path: str) -> Handler | None:
+        """The handler of the longest route that the path begins with; `/` is only a route of its own."""
         path = path.rstrip("/") or "/"
-        return self.routes.get(path) or self.routes.get(path.removesuffix(".json"))
+        while (handler := self.routes.get(path) or self.routes.get(path.removesuffix(".json"))) is None:
+            path = path.rpartition("/")[0]
+            if not path:
+                return None
+        return handler
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, name="http", daemon=True).start()

@@ -1,15 +1,21 @@
 """Maintenance of machines: `/maintenance/schedule`, `/maintenance/status`, `/machine/down` and `/machine/up`.
 
-A machine is named by hostname and IP, both of which must match a slave's. One that is in the schedule is draining; only
-then can it be taken down, which removes its slaves.
+A machine is named by hostname and IP, both of which must match a slave's; one that is named by its hostname only is
+accepted, without effect on a slave. One that is in the schedule is draining; only then can it be taken down, which
+removes its slaves. A standby answers too, by its own knowledge, which is none.
+
+Source: tests/payloads/mesos-0.28.0/nine-chapters/maintenance.json and answers.json; `src/master/maintenance.cpp`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address
 from typing import Any
 
-from .http import Request, Response, not_allowed, ok, text
+from .http import Request, Response, compact, not_allowed, ok, text
+from .protobuf import MACHINE_ID, SCHEDULE, ConversionError, parse_message, parse_messages
 
 Json = dict[str, Any]
+Machine = tuple[str, str]
 
 
 class Maintenance:
@@ -20,11 +26,17 @@ class Maintenance:
         registry: Callable[[], Json],
         store: Callable[[Callable[[Json], Json]], None],
         drop: Callable[[Json], None],
+        slaves: Callable[[], Iterable[Json]],
     ) -> None:
-        """`registry` gives the present one, `store` applies a change to it, `drop` removes the slaves of a machine."""
+        """Use a registry and the slaves of a master.
+
+        `registry` gives the present one, `store` applies a change to it, `drop` removes the slaves of a machine,
+        `slaves` gives the infos of those that are registered.
+        """
         self._registry = registry
         self._store = store
         self._drop = drop
+        self._slaves = slaves
 
     @property
     def _kept(self) -> Json:
@@ -34,8 +46,12 @@ class Maintenance:
     def _keep(self, schedule: Json, down: list[Json]) -> None:
         self._store(lambda registry: registry | {"maintenance": {"schedule": schedule, "down": down}})
 
+    def _scheduled(self) -> list[Json]:
+        windows = self._kept["schedule"].get("windows", [])
+        return [machine for window in windows for machine in window["machine_ids"]]
+
     def is_down(self, info: Json) -> bool:
-        return _machine(info) in self._kept["down"]
+        return _machine(info) in map(_machine, self._kept["down"])
 
     def unavailability(self, info: Json) -> Json | None:
         """When a slave's machine is scheduled to be unavailable, if ever."""
@@ -51,15 +67,19 @@ class Maintenance:
         if request.method != "POST":
             return not_allowed(request, "GET", "POST")
         try:
-            schedule = request.json()
-            listed = [_machine(m) for window in schedule.get("windows", []) for m in window["machine_ids"]]
-            _ = [window["unavailability"]["start"] for window in schedule.get("windows", [])]
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            return text(400, f"Failed to convert JSON into Schedule protobuf: {error}")
-        if len({str(machine) for machine in listed}) < len(listed):
-            return text(400, "A machine appears more than once in the schedule")
-        if any(machine not in listed for machine in self._kept["down"]):
-            return text(400, "Machines in the DOWN mode cannot be removed from the schedule")
+            schedule = parse_message(request.body, SCHEDULE)
+            for window in schedule.get("windows", []):
+                if not window.get("machine_ids"):
+                    raise ConversionError("List of machines in the maintenance window is empty")
+                if window["unavailability"].get("duration", {"nanoseconds": 0})["nanoseconds"] < 0:
+                    raise ConversionError("Unavailability 'duration' is negative")
+            listed = [machine for window in schedule.get("windows", []) for machine in window["machine_ids"]]
+            _check(listed)
+        except ConversionError as error:
+            return text(400, str(error))
+        for machine in self._kept["down"]:
+            if _machine(machine) not in map(_machine, listed):
+                return text(400, f"Machine '{compact(machine)}' is deactivated and cannot be removed from the schedule")
         self._keep(schedule, self._kept["down"])
         return text(200)
 
@@ -67,7 +87,8 @@ class Maintenance:
         if request.method != "GET":
             return not_allowed(request, "GET")
         down = self._kept["down"]
-        draining = [{"id": machine} for machine in self._scheduled() if machine not in down]
+        gone = [_machine(machine) for machine in down]
+        draining = [{"id": machine} for machine in self._scheduled() if _machine(machine) not in gone]
         shown = {"draining_machines": draining, "down_machines": down}
         return ok({name: machines for name, machines in shown.items() if machines})
 
@@ -77,39 +98,57 @@ class Maintenance:
     def up(self, request: Request) -> Response:
         return self._move(request, goes_down=False)
 
-    def _scheduled(self) -> list[Json]:
-        windows = self._kept["schedule"].get("windows", [])
-        return [_machine(machine) for window in windows for machine in window["machine_ids"]]
-
     def _move(self, request: Request, goes_down: bool) -> Response:
         if request.method != "POST":
             return not_allowed(request, "POST")
         try:
-            named = request.json()
-            if not isinstance(named, list):
-                raise TypeError("Expecting an array")
-            machines = [_machine(machine) for machine in named]
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            return text(400, f"Failed to convert JSON into an array of MachineIDs: {error}")
-        down = self._kept["down"]
-        for machine in machines:
-            if machine not in self._scheduled():
-                return text(400, f"Machine '{machine}' is not part of a maintenance schedule")
-            if goes_down == (machine in down):
-                mode, way = ("DRAINING", "down") if goes_down else ("DOWN", "up")
-                return text(400, f"Machine '{machine}' is not in {mode} mode and cannot be brought {way}")
+            named = parse_messages(request.body, MACHINE_ID)
+            if not named:
+                raise ConversionError("List of machines is empty")
+            _check(named)
+        except ConversionError as error:
+            return text(400, str(error))
+        down = [_machine(machine) for machine in self._kept["down"]]
+        scheduled = [_machine(machine) for machine in self._scheduled()]
+        known = [*scheduled, *map(_machine, self._slaves())]
+        for machine in named:
+            if _machine(machine) not in known:
+                return text(400, f"Machine '{compact(machine)}' is not part of a maintenance schedule")
+            mode = "DOWN" if _machine(machine) in down else "DRAINING" if _machine(machine) in scheduled else "UP"
+            needed, way = ("DRAINING", "down") if goes_down else ("DOWN", "up")
+            if mode != needed:
+                return text(400, f"Machine '{compact(machine)}' is not in {needed} mode and cannot be brought {way}")
         if goes_down:
-            self._keep(self._kept["schedule"], down + machines)
-            for machine in machines:
+            self._keep(self._kept["schedule"], self._kept["down"] + named)
+            for machine in named:
                 self._drop(machine)
         else:
+            moved = [_machine(machine) for machine in named]
             windows = []
             for window in self._kept["schedule"].get("windows", []):
-                left = [machine for machine in window["machine_ids"] if _machine(machine) not in machines]
+                left = [machine for machine in window["machine_ids"] if _machine(machine) not in moved]
                 windows += [window | {"machine_ids": left}] if left else []
-            self._keep({"windows": windows} if windows else {}, [m for m in down if m not in machines])
+            still_down = [machine for machine in self._kept["down"] if _machine(machine) not in moved]
+            self._keep({"windows": windows} if windows else {}, still_down)
         return text(200)
 
 
-def _machine(info: Json) -> Json:
-    return {"hostname": info["hostname"].lower(), "ip": info["ip"]}
+def _machine(info: Json) -> Machine:
+    """What two names of a machine are compared by."""
+    return info.get("hostname", "").lower(), info.get("ip", "")
+
+
+def _check(machines: list[Json]) -> None:
+    """Raise `ConversionError` where a machine has no name, a wrong IP, or occurs twice."""
+    seen: list[Machine] = []
+    for machine in machines:
+        if not any(_machine(machine)):
+            raise ConversionError("Both 'hostname' and 'ip' for a machine are empty")
+        if ip := machine.get("ip"):
+            try:
+                IPv4Address(ip)
+            except ValueError as error:
+                raise ConversionError(f"Failed to parse the IP: '{ip}'") from error
+        if _machine(machine) in seen:
+            raise ConversionError(f"Machine '{compact(machine)}' appears more than once in the schedule")
+        seen.append(_machine(machine))

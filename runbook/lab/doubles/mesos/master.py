@@ -16,7 +16,7 @@ from .cluster import Task, now
 from .daemon import BUILD, Address, serve, warn_of_loopback
 from .flags import Flags
 from .glog import Log
-from .http import EventStream, Handler, Request, Response, not_allowed, ok, temporary_redirect, text
+from .http import EventStream, Handler, Request, Response, form, not_allowed, ok, temporary_redirect, text
 from .maintenance import Maintenance
 from .registrar import PATH as REPLICA
 from .registrar import Registrar, RegistryError, Replica
@@ -28,6 +28,10 @@ Json = dict[str, Any]
 TICK = 0.25  # seconds between two looks at what time brings
 TASK_LIMIT = 100  # of /tasks, unless asked otherwise
 AFTER_REMOVAL = "Slave attempted to re-register after removal"
+
+
+class NotRecoveredError(Exception):
+    """A change of the registry by a master that does not hold it: a standby, or a leader that still recovers."""
 
 
 class Master:
@@ -46,7 +50,12 @@ class Master:
         self.cluster = Cluster(int(flags["max_completed_frameworks"]), int(flags["max_completed_tasks_per_framework"]))
         self.replica = Replica(flags["work_dir"])
         self.registrar = Registrar(int(flags.get("quorum") or 1), self._replicas, log)
-        self.maintenance = Maintenance(lambda: self.registrar.registry, self._store, self._drop_machine)
+        self.maintenance = Maintenance(
+            lambda: self.registrar.registry,
+            self._store,
+            self._drop_machine,
+            lambda: [slave.info for slave in list(self.cluster.slaves.values())],
+        )
         interval = flags.seconds("allocation_interval")
         self.scheduler = Scheduler(self.cluster, self.id, log, interval, self.maintenance.unavailability)
         self._admitting: set[str] = set()
@@ -127,6 +136,8 @@ class Master:
     def _store(self, change: Callable[[Json], Json], failure: str = "Failed to update the registry") -> None:
         """Write the registry, without the lock, or abort as Mesos does where no quorum takes it."""
         timeout = self.flags["registry_store_timeout"]
+        if self.recovered_at is None:
+            raise NotRecoveredError("Attempted to apply the operation before recovering")
         try:
             self.registrar.update(change, self.flags.seconds("registry_store_timeout"), timeout)
         except RegistryError as error:
@@ -325,7 +336,9 @@ class Master:
 
     def _drop_machine(self, machine: Json) -> None:
         for slave in list(self.cluster.slaves.values()):
-            if slave.info["hostname"].lower() == machine["hostname"] and slave.info["ip"] == machine["ip"]:
+            if slave.info["hostname"].lower() == machine.get("hostname", "").lower() and (
+                slave.info["ip"] == machine.get("ip")
+            ):
                 why = "Operator initiated 'Machine DOWN'"
                 self.remove_slave(slave, why, "reason_unregistered", why)
 
@@ -385,10 +398,14 @@ class Master:
             "redirect": lambda request: self._redirect(),
             "teardown": self._teardown,
             "quota": self._quota,
-            "maintenance/schedule": self._with_leader(self.maintenance.schedule),
-            "maintenance/status": self._with_leader(self.maintenance.status),
-            "machine/down": self._with_leader(self.maintenance.down),
-            "machine/up": self._with_leader(self.maintenance.up),
+            "maintenance/schedule": self._when_recovered(self.maintenance.schedule),
+            "maintenance/status": self.maintenance.status,
+            "machine/down": self._when_recovered(self.maintenance.down),
+            "machine/up": self._when_recovered(self.maintenance.up),
+            "reserve": self._operation("resources"),
+            "unreserve": self._operation("resources"),
+            "create-volumes": self._operation("volumes"),
+            "destroy-volumes": self._operation("volumes"),
             "api/v1/scheduler": self._scheduler,
         }
         for name, handler in own.items():
@@ -419,6 +436,17 @@ class Master:
             if self.recovered_at is None:
                 return text(503, "Master has not finished recovery")
             return handler(request)
+
+        return guarded
+
+    def _when_recovered(self, handler: Handler) -> Handler:
+        """Answer GET and refusals at once; what would change the registry needs a leader that has recovered it."""
+
+        def guarded(request: Request) -> Response | EventStream:
+            try:
+                return handler(request)
+            except NotRecoveredError as error:
+                return text(503, str(error))
 
         return guarded
 
@@ -460,14 +488,44 @@ class Master:
             return ok(views.metrics(self.cluster, elected, self.start_time, self.registrar if elected else None))
 
     def _quota(self, request: Request) -> Response:
-        return ok({}) if request.method == "GET" else text(501, "The rehearsal double keeps no quota")
+        """`/quota`, and `/quota/ROLE` for DELETE."""
+        if request.method == "GET":
+            return ok({})
+        if request.method == "DELETE":
+            parts = request.path.strip("/").split("/", 2)
+            if len(parts) < 3:
+                return text(
+                    400,
+                    f"Failed to parse remove quota request for path '{request.path}': "
+                    f"expected 3 tokens, found {len(parts)} tokens",
+                )
+            return text(400, f"Failed to remove quota for path '{request.path}': Role '{parts[2]}' has no quota set")
+        if request.method != "POST":
+            return not_allowed(request, "GET", "POST", "DELETE")
+        return text(501, "The rehearsal double keeps no quota")
+
+    def _operation(self, content: str) -> Handler:
+        """What an operator does with the resources of a slave; the double only checks the request."""
+
+        def checked(request: Request) -> Response:
+            if request.method != "POST":
+                return not_allowed(request, "POST")
+            values = form(request)
+            if "slaveId" not in values:
+                return text(400, "Missing 'slaveId' query parameter")
+            if values["slaveId"] not in self.cluster.slaves:
+                return text(400, "No slave found with specified ID")
+            if content not in values:
+                return text(400, f"Missing '{content}' query parameter")
+            return text(501, "The rehearsal double reserves nothing and makes no volumes")
+
+        return checked
 
     def _teardown(self, request: Request) -> Response:
         if request.method != "POST":
             return not_allowed(request, "POST")
-        pairs = [pair.partition("=") for pair in request.body.decode(errors="replace").split("&")]
-        wanted = {name: value for name, _, value in pairs}.get("frameworkId")
-        if not wanted:
+        wanted = form(request).get("frameworkId")
+        if wanted is None:
             return text(400, "Missing 'frameworkId' query parameter")
         with self.cluster.lock:
             framework: Framework | None = self.cluster.frameworks.get(wanted)

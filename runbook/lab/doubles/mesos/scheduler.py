@@ -12,6 +12,7 @@ from typing import Any
 from .cluster import TERMINAL, Task, make_status, now
 from .glog import Log
 from .http import JSON_TYPE, EventStream, Request, Response, not_allowed, text
+from .protobuf import CALL, ConversionError, convert, parse
 from .resources import ResourceError, Resources
 from .state import Cluster, Framework, Offer, Slave
 
@@ -20,7 +21,7 @@ HEARTBEAT = 15.0  # seconds
 REFUSE_SECONDS = 5.0  # for which a framework is not offered again what it left, unless it says otherwise
 ALLOCATABLE = Resources.parse("cpus:0.01"), Resources.parse("mem:32")  # less is not worth an offer
 PLAIN = {"TEARDOWN", "REVIVE", "SUPPRESS"}  # calls that are a type and nothing else
-CONTENT = {"ACCEPT", "DECLINE", "KILL", "SHUTDOWN", "ACKNOWLEDGE", "RECONCILE", "MESSAGE", "REQUEST"}
+PROTOBUF_TYPE = "application/x-protobuf"
 
 
 class Scheduler:
@@ -48,19 +49,25 @@ class Scheduler:
         content_type = request.headers.get("content-type")
         if content_type is None:
             return text(400, "Expecting 'Content-Type' to be present")
-        if content_type.partition(";")[0].strip() != JSON_TYPE:
-            return text(415, f"Expecting 'Content-Type' of {JSON_TYPE} (the rehearsal double has no protobuf)")
+        if content_type == PROTOBUF_TYPE:
+            return text(501, "The rehearsal double has no protobuf")
+        if content_type != JSON_TYPE:  # parameters are refused too
+            return text(415, f"Expecting 'Content-Type' of {JSON_TYPE} or {PROTOBUF_TYPE}")
         try:
-            call = request.json()
-        except ValueError as error:
+            call = parse(request.body)
+        except ConversionError as error:
             return text(400, f"Failed to parse body into JSON: {error}")
-        if problem := _problem(call):
-            return text(400, problem)
+        try:
+            known = convert(call, CALL)
+        except ConversionError as error:
+            return text(400, f"Failed to convert JSON into Call protobuf: {error}")
+        if problem := _problem(known):
+            return text(400, f"Failed to validate Scheduler::Call: {problem}")
         stream_id = request.headers.get("mesos-stream-id")
         if call["type"] == "SUBSCRIBE":
             accepted = request.headers.get("accept", "*/*")
             if not any(kind in accepted for kind in (JSON_TYPE, "application/*", "*/*")):
-                return text(406, f"Expecting 'Accept' to allow '{JSON_TYPE}'")
+                return text(406, f"Expecting 'Accept' to allow '{PROTOBUF_TYPE}' or '{JSON_TYPE}'")
             if stream_id is not None:
                 return text(400, "Subscribe calls should not include the 'Mesos-Stream-Id' header")
             return self._subscribe(call)
@@ -258,9 +265,9 @@ class Scheduler:
             info
             for operation in accept.get("operations", [])
             if operation["type"] == "LAUNCH"
-            for info in operation["launch"]["task_infos"]
+            for info in operation.get("launch", {}).get("task_infos", [])
         ]
-        offers, problem = self._claim(framework, accept["offer_ids"])
+        offers, problem = self._claim(framework, accept.get("offer_ids", []))
         if problem or not offers:
             for info in infos:
                 self._refuse(framework, info, "TASK_LOST", f"Task launched with invalid offers: {problem}")
@@ -326,7 +333,7 @@ class Scheduler:
 
     def _decline(self, framework: Framework, decline: Json) -> None:
         self._count("messages_decline_offers")
-        offers, _ = self._claim(framework, decline["offer_ids"])
+        offers, _ = self._claim(framework, decline.get("offer_ids", []))
         for offer in offers:
             self._filter(framework, offer.slave, offer.resources, decline)
 
@@ -441,48 +448,18 @@ class Scheduler:
         self.cluster.counts[name] += 1
 
 
-def _problem(call: Any) -> str | None:
-    """What is wrong with the form of a call, in Mesos' words, or None."""
-    if not isinstance(call, dict):
-        return "Failed to convert JSON into Call protobuf: Expecting a JSON object"
-    kind = call.get("type")
-    if kind is None:
-        return "Failed to validate scheduler::Call: Expecting 'type' to be present"
-    if kind != "SUBSCRIBE" and kind not in CONTENT | PLAIN:
-        return f"Failed to convert JSON into Call protobuf: Failed to find enum for '{kind}'"
-    try:
-        if kind == "SUBSCRIBE":
-            if "subscribe" not in call:
-                return "Failed to validate scheduler::Call: Expecting 'subscribe' to be present"
-            info = call["subscribe"]["framework_info"]
-            framework_id = call.get("framework_id")
-            if framework_id and framework_id["value"] != info.get("id", framework_id)["value"]:
-                return "Failed to validate scheduler::Call: 'framework_id' differs from 'subscribe.framework_info.id'"
-            _ = info["user"], info["name"]
-            return None
-        if "framework_id" not in call:
-            return "Failed to validate scheduler::Call: Expecting 'framework_id' to be present"
-        _ = call["framework_id"]["value"]
-        field = kind.lower()
-        if kind in CONTENT and field not in call:
-            return f"Failed to validate scheduler::Call: Expecting '{field}' to be present"
-        _check_fields(kind, call.get(field, {}))
-    except (KeyError, TypeError, AttributeError) as error:
-        return f"Failed to convert JSON into Call protobuf: missing or malformed field {error}"
+def _problem(call: Json) -> str | None:
+    """What a call lacks that its type needs, in the words of `src/master/validation.cpp`, or None."""
+    kind = call["type"]
+    if kind == "SUBSCRIBE":
+        if "subscribe" not in call:
+            return "Expecting 'subscribe' to be present"
+        framework_id = call["subscribe"]["framework_info"].get("id", {})
+        if framework_id.get("value", "") != call.get("framework_id", {}).get("value", ""):
+            return "'framework_id' differs from 'subscribe.framework_info.id'"
+        return None
+    if "framework_id" not in call:
+        return "Expecting 'framework_id' to be present"
+    if kind not in PLAIN and kind.lower() not in call:
+        return f"Expecting '{kind.lower()}' to be present"
     return None
-
-
-def _check_fields(kind: str, content: Json) -> None:
-    """Touch every field that the protobuf requires: KeyError or TypeError where one is missing."""
-    if kind in ("ACCEPT", "DECLINE"):
-        _ = [offer_id["value"] for offer_id in content["offer_ids"]]
-    for operation in content.get("operations", []):
-        if operation["type"] == "LAUNCH":
-            for info in operation["launch"]["task_infos"]:
-                _ = info["name"], info["task_id"]["value"], info["agent_id"]["value"]
-    if kind in ("KILL", "ACKNOWLEDGE"):
-        _ = content["task_id"]["value"]
-    if kind == "ACKNOWLEDGE":
-        _ = content["agent_id"]["value"], content["uuid"]
-    for task in content.get("tasks", []):
-        _ = task["task_id"]["value"]
