@@ -155,9 +155,9 @@ class Chapter:
     Where RUNBOOK_RECORD names a record's folder, the journal in it is continued; else a record is begun under
     `outputs/`, named in the cell's output, and closed by `finish()`.
 
-    Raises ParameterError for a refused parameter file, one without a host of a role that is needed, an unknown mode,
-    and, under papermill, for a parameter that the notebook does not have; RecordError where the journal cannot be
-    written.
+    Raises ParameterError for a refused parameter file, one without a host of a role that is needed, a secret that
+    cannot be resolved, an unknown mode, and, under papermill, for a parameter that the notebook does not have;
+    RecordError where the journal cannot be written.
     """
 
     number: ClassVar[str]
@@ -172,6 +172,7 @@ class Chapter:
         self.site = Site.load(upwards(site_file))
         if missing := self.site.lacking(self.number, self.needs):
             raise ParameterError(missing)
+        self.site.check_secrets({self.number})
         self.mode = Mode(mode)
         self.yes = yes
         if Chapter._open is not None:

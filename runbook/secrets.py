@@ -17,7 +17,7 @@ import re
 import shlex
 import stat
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeGuard
 from urllib.parse import quote, quote_plus
@@ -33,6 +33,9 @@ MASK = "***"
 SHORTEST = 4
 """The length in characters below which a secret is refused: masking it would mask half of every output, and so
 betray it. It is longer than `MASK`, so that a mask never contains a secret and masking always comes to an end."""
+
+LONGEST = 65536
+"""The length in bytes above which the content of a file is no secret: longer ones fit into no variable or header."""
 
 
 class Secret:
@@ -181,7 +184,10 @@ def _file(name: str) -> str:
                     f"others than the file's owner may use it (mode {stat.S_IMODE(mode):o})",
                     f"chmod 600 {shlex.quote(str(path))}; and change the secret if they may have read it",
                 )
-            value = file.read().decode()
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise SecretError(f"the file is longer than {LONGEST} bytes", put_it_there)
+        value = content.decode()
     except OSError as error:
         raise SecretError(f"the file cannot be read: {error.strerror}", put_it_there) from error
     except UnicodeDecodeError:
@@ -307,16 +313,23 @@ redact_data = _redactor.redact_data
 
 def references(data: Any) -> Iterable[SecretReference]:
     """Every reference in JSON-like data: SecretReference objects, and mappings of the shape `{secret: "env:NAME"}`."""
+    return (reference for _, reference in located_references(data))
+
+
+def located_references(
+    data: Any, place: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], SecretReference]]:
+    """The same, each with the keys and positions that lead to it from `data`, which is at `place`."""
     if isinstance(data, SecretReference):
-        yield data
+        yield place, data
     elif is_reference(data):
-        yield SecretReference(data["secret"])
+        yield place, SecretReference(data["secret"])
     elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from references(value)
+        for key, value in data.items():
+            yield from located_references(value, (*place, key))
     elif isinstance(data, list | tuple):
-        for item in data:
-            yield from references(item)
+        for position, item in enumerate(data):
+            yield from located_references(item, (*place, position))
 
 
 def reveal(data: Any) -> Any:

@@ -464,6 +464,13 @@ _UPLOADS: Mapping[str, tuple[Role, str]] = {
 }
 """The fields that name an upload: for which role, and in which section it is declared."""
 
+_SECRETS: Mapping[str | int, tuple[frozenset[str], tuple[Role, ...]]] = {
+    "apps": (frozenset({"4", "5"}), ("marathon",)),
+    "mysql": (frozenset({"6"}), ("mesos_slave", "marathon")),
+    "registry": (frozenset({"7", "8"}), ("registry",)),
+}
+"""The sections whose secrets only some chapters need: these, and the roles without which the chapters are left out."""
+
 
 class Site(Parameters):
     """The validated parameters of one cluster. Made by `Site.load` or `Site.parse`, never directly."""
@@ -621,6 +628,39 @@ class Site(Parameters):
         """Every reference to a secret in the parameters, each once. A process that handles what another one printed
         resolves them first, so that it masks the same values."""
         return tuple(dict.fromkeys(secrets.references(self.model_dump())))
+
+    def missing_secrets(self, chapters: Collection[str] | None = None) -> list[Problem]:
+        """A problem for each reference that some chapters need and that cannot be resolved: no such variable, file or
+        entry of the keyring, a file that others can read, a value that cannot be masked.
+
+        `chapters` are numbers (`{"6"}`); without them, all chapters that the roles of the hosts call for. Resolves the
+        references, so that their values are masked from here on; touches no host.
+        """
+        problems: list[Problem] = []
+        for place, reference in secrets.located_references(self.model_dump()):
+            if not self._needs_secret(place, chapters):
+                continue
+            try:
+                reference.resolve()
+            except SecretError as error:
+                problems.append(self._located.problem(place, error.message, error.remedy or ""))
+        return sorted(problems)
+
+    def _needs_secret(self, place: Location, chapters: Collection[str] | None) -> bool:
+        if place[0] == "hosts" and place not in self._located.lines:
+            return False  # a host without a value of its own has the site's
+        if place[0] not in _SECRETS:
+            return True
+        needed_by, roles = _SECRETS[place[0]]
+        if chapters is not None:
+            return not needed_by.isdisjoint(chapters)
+        # as with missing_files(): whoever declares no image of MySQL does without it
+        return all(map(self.having, roles)) and (place[0] != "mysql" or self.mysql.image in self.images)
+
+    def check_secrets(self, chapters: Collection[str] | None = None) -> None:
+        """Raise ParameterError with all `missing_secrets(chapters)`, if there are any."""
+        if problems := self.missing_secrets(chapters):
+            raise ParameterError(problems)
 
     def masked(self) -> dict[str, Any]:
         """The parameters as JSON-like data for records: with references to secrets, and never a secret."""

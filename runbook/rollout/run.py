@@ -132,9 +132,9 @@ def rollout(
 
     Without `chapters` those are left out, with a note, that are about a role that no host has. To be called in the main
     thread. Raises, before anything was done, ParameterError (parameter file, chapters, one of them about a role that no
-    host has, a notebook without the parameters) and LockHeld (in apply mode). A chapter that fails is no error here:
-    the history says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the
-    signal's number.
+    host has, a notebook without the parameters, a secret that cannot be resolved) and LockHeld (in apply mode). A
+    chapter that fails is no error here: the history says so. SIGINT, SIGTERM and SIGHUP stop the kernel and close the
+    record; the status is then 128 and the signal's number.
     """
     site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
@@ -144,6 +144,7 @@ def rollout(
     if idle and (chapters is not None or len(idle) == len(prepared)):
         raise ParameterError(itertools.chain.from_iterable(idle.values()))
     prepared = [(notebook, nb) for notebook, nb in prepared if notebook not in idle]
+    site.check_secrets({notebook.number for notebook, _ in prepared})
     _know_secrets(site)
     name = record.new_name(site.name)
     with contextlib.ExitStack() as stack:
