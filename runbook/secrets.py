@@ -322,7 +322,7 @@ def located_references(
     """The same, each with the keys and positions that lead to it from `data`, which is at `place`."""
     if isinstance(data, SecretReference):
         yield place, data
-    elif is_reference(data):
+    elif _is_ours(data):
         yield place, SecretReference(data["secret"])
     elif isinstance(data, Mapping):
         for key, value in data.items():
@@ -339,13 +339,24 @@ def reveal(data: Any) -> Any:
     """
     if isinstance(data, SecretReference):
         return data.resolve().reveal()
-    if is_reference(data):
+    if _is_ours(data):
         return SecretReference(data["secret"]).resolve().reveal()
     if isinstance(data, Mapping):
         return {key: reveal(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [reveal(item) for item in data]
     return data
+
+
+def _is_ours(data: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a mapping of that shape holds a reference; one of another content is for whoever gets the data."""
+    if not is_reference(data) or not isinstance(data["secret"], str):
+        return False
+    try:
+        SecretReference(data["secret"])
+    except SecretError:
+        return False
+    return True
 
 
 def is_reference(data: object) -> TypeGuard[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ from runbook.rollout.history import ChapterHistory, History
 from runbook.rollout.journal import Tail
 from runbook.secrets import redact_data, references
 from runbook.site import Role, Site
+from runbook.values import shortened
 
 CELL_TIMEOUT = 3600
 """Seconds that one cell may take: every call on hosts has its own deadline, so this only ends what hangs."""
@@ -102,15 +103,17 @@ def chosen(notebooks: Sequence[Notebook], chapters: str | None) -> tuple[Noteboo
     wanted: set[int] = set()
     problems = []
     for part in ("0" if chapters is None else chapters).split(","):
-        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part, re.ASCII)
         if match is None or int(match[1]) > int(match[2] or match[1]):
             problems.append(
-                _problem("chapters", f"{part!r} is neither a number nor a range", "as in 1 or 0-3 or 0,2-4")
+                _problem(
+                    "chapters", f"{shortened(ascii(part))} is neither a number nor a range", "as in 1 or 0-3 or 0,2-4"
+                )
             )
             continue
         asked = range(int(match[1]), int(match[2] or match[1]) + 1)
-        missing = [number for number in asked if number not in by_number]
-        problems += [_problem("chapters", f"there is no chapter {number}", f"there are {there}") for number in missing]
+        if missing := [str(number) for number in asked if number not in by_number]:
+            problems.append(_problem("chapters", f"there is no chapter {', '.join(missing)}", f"there are {there}"))
         wanted.update(asked)
     if problems:
         raise ParameterError(problems)
