@@ -178,9 +178,9 @@ class Chapter:
     In mode `apply` the chapter holds the lock of the cluster until `finish()`, or until its kernel ends, unless a
     rollout that runs it holds the lock already.
 
-    Raises ParameterError for a refused parameter file, one without a host of a role that is needed, an unknown mode,
-    and, under papermill, for a parameter that the notebook does not have; LockHeld and LockUnavailable (in mode
-    `apply`), before there is a record; RecordError where the journal cannot be written.
+    Raises ParameterError for a refused parameter file, one without a host of a role that is needed, a secret that
+    cannot be resolved, an unknown mode, and, under papermill, for a parameter that the notebook does not have; LockHeld
+    and LockUnavailable (in mode `apply`), before there is a record; RecordError where the journal cannot be written.
     """
 
     number: ClassVar[str]
@@ -199,6 +199,7 @@ class Chapter:
         self.site = Site.load(upwards(site_file))
         if missing := self.site.lacking(self.number, self.needs):
             raise ParameterError(missing)
+        self.site.check_secrets({self.number})
         self.mode = Mode(mode)
         self.yes = yes
         self.active_checks = active_checks

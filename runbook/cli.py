@@ -7,6 +7,9 @@ died; 130 and 143 after Ctrl-C and SIGTERM.
 from __future__ import annotations
 
 import importlib
+import io
+import os
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +23,17 @@ MODES = click.Choice(["plan", "apply", "verify"])
 SITE = click.Path(path_type=Path, dir_okay=False)
 COUNTS = ("changed", "failed", "checks")  # what of a record's counts fits into a line
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def print_anywhere() -> None:
+    """Let standard output and error take every text: what their encoding lacks is replaced, and where one is closed,
+    or its reader went away, the rest is dropped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed before the start
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it lasts as long as we do)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 class Refused(click.ClickException):
@@ -52,6 +66,10 @@ class Commands(click.Group):
         module, name = self.LAZY[cmd_name].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        print_anywhere()
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

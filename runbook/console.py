@@ -12,6 +12,7 @@ import copy
 import ipaddress
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -22,7 +23,10 @@ from typing import Any
 from nbformat import NotebookNode
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from tornado.web import RequestHandler
+from tornado.escape import url_unescape
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Matcher, Rule
+from tornado.web import ErrorHandler, RequestHandler
 
 from runbook import sockets
 from runbook.errors import ParameterError, Problem
@@ -77,7 +81,10 @@ def serve(
     say(f"  http://{_host(bind)}:{port}/?token={token}")
     say(f"Whoever has this address may use it. Each page that is opened leaves a record in {upwards('outputs')}.")
     if not _is_loopback(bind):
-        say(f"{bind} can be reached from other machines, and HTTP is not encrypted: put a proxy with TLS before it.")
+        say(
+            f"{bind} can be reached from other machines, and HTTP is not encrypted: put a proxy with TLS before it, "
+            f"which passes on `Host: {_host(bind)}:{port}`."
+        )
     say("Ctrl-C ends it.")
     server.start()
     say("ended")
@@ -130,7 +137,16 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     config.KernelManager.transport = "ipc"  # TCP would be open to every user of this machine
     config.Voila.connection_dir_root = str(sockets.root(f"voila_{'x' * 8}/kernel-{'x' * 36}-ipc-99"))
     config.KernelManager.autorestart = False  # what was started again would have no page
-    server = Voila(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
+    config.IdentityProvider.cookie_options = {"httponly": True, "samesite": "Strict"}
+
+    class Served(Voila):  # type: ignore[misc]  # voila has no types
+        """Voilà behind what it lacks itself: rules that come before its own."""
+
+        def listen(self) -> None:
+            self.app.default_router.rules[:0] = _rules(bind)
+            super().listen()
+
+    server = Served(config=config, config_file_paths=[])  # what lies in this folder or at home is not ours
     server.initialize([])
     register(token)
     for name in LOGS:
@@ -139,6 +155,66 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
         signal.signal(signal.SIGHUP, signal.getsignal(signal.SIGTERM))
     return server
+
+
+def _rules(bind: str) -> list[Rule]:
+    """What a request meets before Voilà: a foreign name, a path out of the templates, a token to be exchanged."""
+    from jupyter_server.base.handlers import JupyterHandler
+
+    class Exchange(JupyterHandler):
+        """Exchange the token in the page's address for the session's cookie, which JupyterHandler sets."""
+
+        def get(self) -> None:
+            self.set_header("Cache-Control", "no-store")
+            self.redirect("/" if self.current_user else "/login")
+
+    def foreign(request: HTTPServerRequest) -> bool:
+        return not is_own(request.host, bind)
+
+    def outside(request: HTTPServerRequest) -> bool:
+        path = url_unescape(request.path, plus=False)
+        return path.startswith(_TEMPLATES) and not _TEMPLATE.fullmatch(path.removeprefix(_TEMPLATES))
+
+    def with_token(request: HTTPServerRequest) -> bool:
+        return request.path == "/" and "token" in request.arguments
+
+    refused, absent = {"status_code": 403}, {"status_code": 404}
+    return [
+        Rule(_Where(foreign), ErrorHandler, refused),
+        Rule(_Where(outside), ErrorHandler, absent),
+        Rule(_Where(with_token), Exchange),
+    ]
+
+
+_TEMPLATES = "/voila/templates/"
+_TEMPLATE = re.compile(r"(?!\.)[^/\\\0]+/static(/(?!\.\.?(/|$))[^/\\\0]+)+")
+"""What may follow: a template's name, `static`, and a path without dots that lead upwards."""
+
+
+class _Where(Matcher):
+    """Matches the requests for which a predicate holds."""
+
+    def __init__(self, holds: Callable[[HTTPServerRequest], bool]) -> None:
+        self._holds = holds
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return {} if self._holds(request) else None
+
+
+def is_own(host: str, bind: str) -> bool:
+    """Whether a `Host:` header names this server as listening at `bind`.
+
+    Another name is refused: with DNS rebinding a foreign page makes a browser ask here, under a name of its own. An
+    address cannot be rebound, so that a server that listens at all of this machine's accepts each of them.
+    """
+    name = re.sub(r":\d*$", "", host, flags=re.ASCII).strip("[]").lower()
+    if name in ("localhost", "127.0.0.1", "::1", bind.lower(), _host(bind).strip("[]").lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return bind in ("0.0.0.0", "::", "")
 
 
 def _mask(entry: logging.LogRecord) -> bool:

@@ -56,10 +56,14 @@ class Problem:
     message: str
     remedy: str
 
+    @property
+    def place(self) -> str:
+        """`FILE:LINE`, or the file alone where there is no line."""
+        return f"{self.file}:{self.line}" if self.line else str(self.file)
+
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else str(self.file)
         what = f"{self.field}: {self.message}" if self.field else self.message
-        return f"{place}: {what}\n  remedy: {self.remedy}"
+        return f"{self.place}: {what}\n  remedy: {self.remedy}"
 
 
 class ParameterError(RunbookError):

@@ -6,7 +6,6 @@ What could make two people read one file differently is refused: a key given twi
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 import yaml
 
 from runbook.errors import ParameterError, Problem
+from runbook.paths import read_regular
 
 Location = tuple[str | int, ...]
 """The way to a value: keys, and positions in lists."""
@@ -61,9 +61,10 @@ def _name(location: Location) -> str:
 
 
 def read(file: Path) -> str:
-    """The text of a parameter file. Raises ParameterError where it cannot be read or is not UTF-8."""
+    """The text of a parameter file. Raises ParameterError where it cannot be read, is not a regular file (a device or a
+    FIFO would never end), is longer than `LARGEST_FILE`, or is not UTF-8."""
     try:
-        content = file.read_bytes()
+        content = read_regular(file, LARGEST_FILE)
     except OSError as error:
         raise ParameterError(
             [Problem(file, 0, "", f"cannot be read: {error.strerror}", "name an existing file that you may read")]
@@ -119,6 +120,13 @@ _SCALARS: Mapping[str, Any] = {
     "tag:yaml.org,2002:float": float,
     "tag:yaml.org,2002:str": str,
 }
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+LONGEST_NUMBER = 40
+"""Characters; no parameter needs as many, and Python converts at most 4,300 digits."""
+LARGEST, SMALLEST = 2.0**63, 1e-9
+"""The bounds of numbers other than 0: what JSON readers with 64 bits hold, and a nanosecond or a billionth CPU."""
+LARGEST_FILE = 4 << 20
+"""Bytes of a parameter file: a hundred times what 200 hosts take."""
 _COLLECTIONS: Mapping[type[yaml.Node], str] = {
     yaml.MappingNode: "tag:yaml.org,2002:map",
     yaml.SequenceNode: "tag:yaml.org,2002:seq",
@@ -157,12 +165,18 @@ class _Walk:
                 f"contains {_character(found)}",
                 "write it in one line of visible characters (YAML's `>-` folds lines into one)",
             )
+        if node.tag in _NUMBERS and len(node.value) > LONGEST_NUMBER:
+            return self._refuse(
+                location, f"is a number of {len(node.value)} characters", "write a smaller one, or put it in quotes"
+            )
         try:
             value = _SCALARS[node.tag](node.value)
         except ValueError:
             return self._refuse(location, "does not match its YAML tag", "take the `!!…` out")
-        if value in (math.inf, -math.inf):
+        if node.tag in _NUMBERS and not abs(value) < LARGEST:
             return self._refuse(location, "is too large a number", "write a smaller one")
+        if isinstance(value, float) and abs(value) < SMALLEST and re.search("[1-9]", re.split("[eE]", node.value)[0]):
+            return self._refuse(location, "is too small a number", "write 0, or a larger one")
         return value
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
@@ -191,8 +205,16 @@ class _Walk:
 
 
 def _control_character(text: str) -> str | None:
-    """The first character that is not meant for the eye: controls, line separators, invisible formatting."""
-    return next((char for char in text if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")), None)
+    """The first character that is not meant for the eye: controls, line separators, what is invisible or has no
+    meaning of its own (private use, not assigned)."""
+    hidden = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+    return next((char for char in text if unicodedata.category(char) in hidden or _INVISIBLE.match(char)), None)
+
+
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that are not seen: Unicode's Default_Ignorable_Code_Point beyond Cf, and Braille's blank."""
 
 
 def _character(char: str) -> str:

@@ -92,7 +92,7 @@ class Item:
 
 @dataclass(frozen=True, repr=False)
 class Preflight:
-    """The outcome: problems of files, and every check of every host. Shows as tables."""
+    """The outcome: problems of files and secrets, and every check of every host. Shows as tables."""
 
     site: str
     files: tuple[Problem, ...]
@@ -100,7 +100,7 @@ class Preflight:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no problem, of files or of hosts; warnings do not count."""
+        """Whether there is no problem, of files, secrets or hosts; warnings do not count."""
         return not self.files and self.fit
 
     @property
@@ -128,7 +128,7 @@ class Preflight:
         checks = self.frame.T.rename_axis("check") if len(hosts) <= FEW else self.frame
         told = [Table(checks, self.heading, states=tuple(checks.columns))]
         rows = [
-            ("✗ problem", "this machine", str(problem.file), f"{problem.field}: {problem.message}", problem.remedy)
+            ("✗ problem", "this machine", problem.place, f"{problem.field}: {problem.message}", problem.remedy)
             for problem in self.files
         ]
         for state in (State.PROBLEM, State.WARNING):
@@ -166,7 +166,7 @@ class Preflight:
 
 
 def run(site: Site, hosts: Hosts | None = None) -> Preflight:
-    """Look at the files that `site` names, ask all its hosts, and judge.
+    """Look at the files and secrets that `site` names, ask all its hosts, and judge.
 
     `hosts`: connections to use (default: own ones, closed at the end). Raises nothing: what is wrong is in the result.
     """
@@ -177,7 +177,7 @@ def run(site: Site, hosts: Hosts | None = None) -> Preflight:
     finally:
         if hosts is None:
             fleet.close()
-    return Preflight(site.name, tuple(site.missing_files()), judge(site, seen))
+    return Preflight(site.name, (*site.missing_files(), *site.missing_secrets()), judge(site, seen))
 
 
 # asking

@@ -17,7 +17,7 @@ import re
 import shlex
 import stat
 import threading
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeGuard
 from urllib.parse import quote, quote_plus
@@ -33,6 +33,9 @@ MASK = "***"
 SHORTEST = 4
 """The length in characters below which a secret is refused: masking it would mask half of every output, and so
 betray it. It is longer than `MASK`, so that a mask never contains a secret and masking always comes to an end."""
+
+LONGEST = 65536
+"""The length in bytes above which the content of a file is no secret: longer ones fit into no variable or header."""
 
 
 class Secret:
@@ -181,7 +184,10 @@ def _file(name: str) -> str:
                     f"others than the file's owner may use it (mode {stat.S_IMODE(mode):o})",
                     f"chmod 600 {shlex.quote(str(path))}; and change the secret if they may have read it",
                 )
-            value = file.read().decode()
+            content = file.read(LONGEST + 1)
+        if len(content) > LONGEST:
+            raise SecretError(f"the file is longer than {LONGEST} bytes", put_it_there)
+        value = content.decode()
     except OSError as error:
         raise SecretError(f"the file cannot be read: {error.strerror}", put_it_there) from error
     except UnicodeDecodeError:
@@ -330,17 +336,24 @@ def references(data: Any, names: frozenset[str] = frozenset()) -> Iterable[Secre
     `names`: secrets of Marathon's own, to which an app's `{"secret": "name"}` refers; those that an app in the data
     defines (`names_of_secrets`) are added below it. They are no references.
     """
+    return (reference for _, reference in located_references(data, names=names))
+
+
+def located_references(
+    data: Any, place: tuple[str | int, ...] = (), names: frozenset[str] = frozenset()
+) -> Iterator[tuple[tuple[str | int, ...], SecretReference]]:
+    """The same, each with the keys and positions that lead to it from `data`, which is at `place`."""
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
-        yield data
-    elif is_reference(data, names):
-        yield SecretReference(data["secret"])
+        yield place, data
+    elif _is_ours(data, names):
+        yield place, SecretReference(data["secret"])
     elif isinstance(data, Mapping):
-        for value in data.values():
-            yield from references(value, names)
+        for key, value in data.items():
+            yield from located_references(value, (*place, key), names)
     elif isinstance(data, list | tuple):
-        for item in data:
-            yield from references(item, names)
+        for position, item in enumerate(data):
+            yield from located_references(item, (*place, position), names)
 
 
 def reveal(data: Any, names: frozenset[str] = frozenset()) -> Any:
@@ -351,13 +364,24 @@ def reveal(data: Any, names: frozenset[str] = frozenset()) -> Any:
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         return data.resolve().reveal()
-    if is_reference(data, names):
+    if _is_ours(data, names):
         return SecretReference(data["secret"]).resolve().reveal()
     if isinstance(data, Mapping):
         return {key: reveal(value, names) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [reveal(item, names) for item in data]
     return data
+
+
+def _is_ours(data: object, names: Container[str]) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a mapping of that shape holds a reference; one of another content is for whoever gets the data."""
+    if not is_reference(data, names) or not isinstance(data["secret"], str):
+        return False
+    try:
+        SecretReference(data["secret"])
+    except SecretError:
+        return False
+    return True
 
 
 def is_reference(data: object, names: Container[str] = ()) -> TypeGuard[Mapping[str, Any]]:

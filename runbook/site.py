@@ -14,8 +14,9 @@ import hashlib
 import itertools
 import json
 import operator
+import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -40,8 +41,10 @@ from pydantic_core import ErrorDetails
 from runbook import secrets
 from runbook.errors import ParameterError, Problem, SecretError
 from runbook.located import Located, Location, parse, read
+from runbook.paths import refuse_special
 from runbook.secrets import SecretReference
 from runbook.values import (
+    LEAST,
     Address,
     AppId,
     Attribute,
@@ -70,6 +73,7 @@ from runbook.values import (
     Version,
     ZnodePath,
     refuse,
+    shortened,
 )
 from runbook.wording import plural
 
@@ -77,6 +81,21 @@ Role = Literal["zookeeper", "mesos_master", "mesos_slave", "marathon", "docker",
 """What a host may be in the cluster."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
+
+Gate = Literal[
+    "change-quorum",
+    "activate-foreign-flags",
+    "reset-slave-metadata",
+    "kill-task",
+    "delete-app",
+    "restart-docker",
+    "recreate-container",
+    "delete-tag",
+    "collect-garbage",
+]
+"""What can be approved in advance; parameters/README.md says what stands behind each."""
+
+GATES: tuple[Gate, ...] = get_args(Gate)
 
 Upload = TypeVar("Upload", "ImageParameters", "ArtifactParameters")
 
@@ -138,6 +157,12 @@ def _not_empty(items: tuple[Any, ...]) -> tuple[Any, ...]:
     return items
 
 
+def _each_once(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    if twice := [item for item, count in Counter(items).items() if count > 1]:
+        raise Finding(f"lists {', '.join(twice)} twice", "list each once").as_error()
+    return items
+
+
 # hosts and how they are reached
 
 
@@ -184,7 +209,7 @@ class HostParameters(Parameters):
     """How tables, records and messages call it."""
     address: Address
     """Where SSH reaches it, and what its services advertise as ip and hostname (0.2, 2.2.4)."""
-    roles: Annotated[tuple[Role, ...], AfterValidator(_not_empty)]
+    roles: Annotated[tuple[Role, ...], AfterValidator(_not_empty), AfterValidator(_each_once)]
     ssh: SshParameters = SshParameters()
     myid: Annotated[int, Field(strict=True, ge=1, le=255)] | None = None
     """ZooKeeper's id of this member (2.2.1); null: its position among the zookeeper hosts, from 1."""
@@ -289,6 +314,16 @@ class MesosSlaveParameters(Parameters):
     """File names of drop-ins of the unit that the administrators wrote: no drift."""
 
 
+def _cluster(text: str) -> str:
+    # Mesos takes the value of a flag that begins with file:// from that file (stout's flags/fetch.hpp).
+    if not text or text != text.strip() or text.startswith("file://") or len(text) > 255:
+        raise Finding(
+            f"{shortened(text)!r} cannot be shown as a name",
+            "write 1 to 255 characters, no blank at either end, and not file://",
+        ).as_error()
+    return text
+
+
 class MesosParameters(Parameters):
     """What masters and slaves share (2.1)."""
 
@@ -296,7 +331,7 @@ class MesosParameters(Parameters):
     version: Version = "0.28.0-2.0.16.centos701406"
     zk_path: ZnodePath = "/mesos"
     """(1.1)"""
-    cluster: str | None = None
+    cluster: Annotated[str, AfterValidator(_cluster)] | None = None
     """The cluster's name as the master's page shows it."""
     master: MesosMasterParameters = MesosMasterParameters()
     slave: MesosSlaveParameters = MesosSlaveParameters()
@@ -307,7 +342,12 @@ class SyslogParameters(Parameters):
 
     config: HostPath = "/etc/rsyslog.d/mesos.conf"
     log_dir: HostPath = "/var/log/mesos"
-    programs: tuple[Slug, ...] = ("marathon", "chronos", "mesos-master", "mesos-slave")
+    programs: Annotated[tuple[Slug, ...], AfterValidator(_each_once)] = (
+        "marathon",
+        "chronos",
+        "mesos-master",
+        "mesos-slave",
+    )
 
 
 # chapters 4 to 6: Marathon, Docker, MySQL
@@ -494,6 +534,13 @@ _UPLOADS: Mapping[str, tuple[Role, str]] = {
 }
 """The fields that name an upload: for which role, and in which section it is declared."""
 
+_SECRETS: Mapping[str | int, tuple[frozenset[str], tuple[Role, ...]]] = {
+    "apps": (frozenset({"4", "5"}), ("marathon",)),
+    "mysql": (frozenset({"6"}), ("mesos_slave", "marathon")),
+    "registry": (frozenset({"7", "8"}), ("registry",)),
+}
+"""The sections whose secrets only some chapters need: these, and the roles without which the chapters are left out."""
+
 
 class Site(Parameters):
     """The validated parameters of one cluster. Made by `Site.load` or `Site.parse`, never directly."""
@@ -516,7 +563,7 @@ class Site(Parameters):
     artifacts: dict[Slug, ArtifactParameters] = {}
     apps: dict[AppId, AppDefinition] = Field(default_factory=_document_apps)
     """Marathon apps by id (4.3, 5.3)."""
-    approvals: tuple[Slug, ...] = ()
+    approvals: Annotated[tuple[Gate, ...], AfterValidator(_each_once)] = ()
     """Gates that are approved in advance for runs without a person."""
 
     _located: Located = PrivateAttr(default_factory=lambda: Located(Path("parameters")))
@@ -652,6 +699,39 @@ class Site(Parameters):
         resolves them first, so that it masks the same values."""
         return tuple(dict.fromkeys(secrets.references(self.model_dump())))
 
+    def missing_secrets(self, chapters: Collection[str] | None = None) -> list[Problem]:
+        """A problem for each reference that some chapters need and that cannot be resolved: no such variable, file or
+        entry of the keyring, a file that others can read, a value that cannot be masked.
+
+        `chapters` are numbers (`{"6"}`); without them, all chapters that the roles of the hosts call for. Resolves the
+        references, so that their values are masked from here on; touches no host.
+        """
+        problems: list[Problem] = []
+        for place, reference in secrets.located_references(self.model_dump()):
+            if not self._needs_secret(place, chapters):
+                continue
+            try:
+                reference.resolve()
+            except SecretError as error:
+                problems.append(self._located.problem(place, error.message, error.remedy or ""))
+        return sorted(problems)
+
+    def _needs_secret(self, place: Location, chapters: Collection[str] | None) -> bool:
+        if place[0] == "hosts" and place not in self._located.lines:
+            return False  # a host without a value of its own has the site's
+        if place[0] not in _SECRETS:
+            return True
+        needed_by, roles = _SECRETS[place[0]]
+        if chapters is not None:
+            return not needed_by.isdisjoint(chapters)
+        # as with missing_files(): whoever declares no image of MySQL does without it
+        return all(map(self.having, roles)) and (place[0] != "mysql" or self.mysql.image in self.images)
+
+    def check_secrets(self, chapters: Collection[str] | None = None) -> None:
+        """Raise ParameterError with all `missing_secrets(chapters)`, if there are any."""
+        if problems := self.missing_secrets(chapters):
+            raise ParameterError(problems)
+
     def masked(self) -> dict[str, Any]:
         """The parameters as JSON-like data for records: with references to secrets, and never a secret."""
         masked: dict[str, Any] = secrets.redact_data(self.model_dump(mode="json"))
@@ -679,7 +759,7 @@ class Site(Parameters):
             wanted |= {("images", name): _file_finding(image) for name, image in self.images.items()}
         if "registry" in roles and self.registry.security == "tls" and self.registry.tls is not None:
             for name, path in self.registry.tls:
-                if not path.is_file():
+                if not os.path.isfile(path):  # Path.is_file() raises an error for a name that is too long
                     wanted["registry", "tls", name] = Finding(f"{path} is not a file", "put it there")
         return sorted(
             self._located.problem((*place, *finding.location), finding.message, finding.remedy)
@@ -703,6 +783,7 @@ class Site(Parameters):
         yield from map(self._upload, _UPLOADS)
         yield self._app_ids()
         yield self._app_environments()
+        yield self._app_resources()
         yield from map(self._needed_in_site, _NEEDS_IN_SITE)
         yield self._ensemble("zookeeper", "zookeeper.allow_even")
         yield self._ensemble("mesos_master", "mesos.master.allow_even")
@@ -784,6 +865,15 @@ class Site(Parameters):
     def _app_environments(self) -> Iterator[Finding]:
         for name, app in self.apps.items():
             yield from environment_findings(app, ("apps", name))
+
+    def _app_resources(self) -> Iterator[Finding]:
+        for name, app in self.apps.items():
+            for field in ("cpus", "mem", "disk"):
+                amount = app.get(field) or 0
+                if isinstance(amount, bool) or not isinstance(amount, int | float):
+                    yield Finding(f"is {_kind(amount)} where a number is wanted", _A_NUMBER, ("apps", name, field))
+                elif amount != 0 and not amount >= LEAST:
+                    yield Finding(f"{amount} is out of range", f"write 0, or {LEAST} or more", ("apps", name, field))
 
     def _needed_in_site(self, role: Role) -> Iterator[Finding]:
         needed = _NEEDS_IN_SITE[role]
@@ -1075,7 +1165,7 @@ def _undeclared(section: str, declared: Iterable[str], name: str) -> tuple[str, 
 
 def _file_finding(upload: ImageParameters | ArtifactParameters) -> Finding | None:
     try:
-        status = upload.file.stat()
+        status = refuse_special(upload.file, upload.file)
         found = _sha256(upload.file, status.st_mtime_ns, status.st_size)
     except OSError as error:
         return Finding(
@@ -1123,22 +1213,26 @@ def _explained(error: ErrorDetails, location: Location) -> tuple[str, str]:
             return "is missing", f"add `{location[-1]}: …`"
         case "literal_error":
             choices = re.findall(r"'([^']*)'", context["expected"])
-            return f"{given!r} is not known", _did_you_mean(str(given), choices) or f"known: {', '.join(choices)}"
+            listed = f"known: {', '.join(choices)}"
+            if location[0] == "approvals":  # a gate approved by a wrong guess is a disruption
+                return f"{shortened(repr(given))} is not a gate", listed
+            return f"{shortened(repr(given))} is not known", _did_you_mean(str(given), choices) or listed
         case "greater_than" | "greater_than_equal" | "less_than_equal":
-            return f"{given} is out of range", error["msg"].replace("Input should be", "write a number")
+            return f"{shortened(given)} is out of range", error["msg"].replace("Input should be", "write a number")
     wanted = _WANTED.get(error["type"])
     if wanted is None:
         return error["msg"], "see parameters/README.md"
     return f"is {_kind(given)} where {wanted[0]} is wanted", wanted[1]
 
 
+_A_NUMBER = "write it in digits, without quotes"
 _A_TEXT = ("a text", "write the value in quotes")
 _A_MAPPING = ("a mapping", "write `key: value` in it, or {key: value}")
 _WANTED: Mapping[str, tuple[str, str]] = {
     "string_type": _A_TEXT,
     "path_type": _A_TEXT,
     "int_type": ("a whole number", "write it in digits, without quotes"),
-    "float_type": ("a number", "write it in digits, without quotes"),
+    "float_type": ("a number", _A_NUMBER),
     "finite_number": ("a finite number", "write a smaller one"),
     "bool_type": ("true or false", "write true or false, without quotes"),
     "tuple_type": ("a list", "write one `- …` a line, or [a, b]"),

@@ -53,7 +53,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 def _matching(pattern: str, what: str, remedy: str) -> AfterValidator:
     def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+        if not re.fullmatch(pattern, text, re.ASCII):
             raise Finding(f"{text!r} is not {what}", remedy).as_error()
         return text
 
@@ -62,8 +62,14 @@ def _matching(pattern: str, what: str, remedy: str) -> AfterValidator:
 
 def _port(number: int) -> int:
     if not 1 <= number <= 65535:
-        raise Finding(f"{number} is not a port", "write a number from 1 to 65535").as_error()
+        raise Finding(f"{shortened(number)} is not a port", "write a number from 1 to 65535").as_error()
     return number
+
+
+def shortened(value: object, length: int = 60) -> str:
+    """A value as text, cut where it is longer than `length` characters."""
+    text = str(value)
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _address(text: str) -> str:
@@ -87,6 +93,16 @@ def _host_path(text: str) -> str:
     if text != (normal := "/" + posixpath.normpath(text).lstrip("/")) or text == "/":
         raise Finding(
             f"{text!r} is not a plain path", f"write {normal!r}" if normal != "/" else "name a folder below /"
+        ).as_error()
+    if strange := next((char for char in text if not re.match(r"[\w./+@~=-]", char, re.ASCII)), None):
+        raise Finding(
+            f"{text!r} contains {strange!r}, which means something else to a program that gets the path (Docker's -v "
+            "ends a path at a colon; zoo.cfg, rsyslog and logrotate have a quoting of their own)",
+            "name a path of ASCII letters, digits and _ . / + @ ~ = -",
+        ).as_error()
+    if len(text) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in text.split("/")):
+        raise Finding(
+            f"{shortened(text)!r} is longer than Linux allows", f"keep it below {LONGEST_PATH} characters"
         ).as_error()
     return text
 
@@ -124,6 +140,9 @@ def _image_tag(text: str) -> str:
     return text
 
 
+LONGEST_PATH, LONGEST_NAME = 4000, 255
+"""Characters of a path (Linux' PATH_MAX is 4096, and a file's name is added) and of a name in it (NAME_MAX)."""
+
 Slug = Annotated[
     str,
     _matching(r"(?=.{1,63}\Z)[a-z0-9]+([-_][a-z0-9]+)*", "a plain name", "write a-z, 0-9, and - or _ between them"),
@@ -146,8 +165,15 @@ Port = Annotated[int, Field(strict=True), AfterValidator(_port)]
 Address = Annotated[str, AfterValidator(_address)]
 """An IPv4 address, or a host name in lower case. (Mesos 0.28 speaks no IPv6.)"""
 
-User = Annotated[str, _matching(r"[^-\s][^\s]*", "a user's name", "write a name without blanks, not beginning with -")]
-"""A login name."""
+User = Annotated[
+    str,
+    _matching(
+        r"[^-\s:\\\"'][^\s:\\\"']{0,254}",
+        "a user's name",
+        "write a name without blanks, colons, quotes and backslashes, not beginning with -",
+    ),
+]
+"""A login name; without a colon, which ends it in passwd(5), htpasswd and HTTP's basic authentication."""
 
 HostPath = Annotated[str, AfterValidator(_host_path)]
 """An absolute POSIX path on a host, in its plain form."""
@@ -183,7 +209,9 @@ ImageTag = Annotated[str, AfterValidator(_image_tag)]
 
 Duration = Annotated[
     str,
-    _matching(r"\d+(\.\d+)?(ns|us|ms|secs|mins|hrs|days|weeks)", "a duration of Mesos", "write, for instance, 5mins"),
+    _matching(
+        r"\d{1,9}(\.\d{1,9})?(ns|us|ms|secs|mins|hrs|days|weeks)", "a duration of Mesos", "write, for instance, 5mins"
+    ),
 ]
 Attribute = Annotated[
     str, _matching(r"[A-Za-z0-9_/][A-Za-z0-9_/.-]*", "a slave's attribute", "write letters, digits and _ / . -")
@@ -208,10 +236,13 @@ DropIn = Annotated[
 Identifier = Annotated[
     str, _matching(r"[A-Za-z_][A-Za-z0-9_]{0,31}", "a name for SQL", "write letters, digits and _, at most 32")
 ]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Cpus = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+"""At most what an int of Java (ZooKeeper, Marathon) holds."""
+LEAST = 0.001
+"""The smallest amount of a resource: Mesos counts in thousandths (values.cpp, since 1.0; before, less is of no use)."""
+Cpus = Annotated[float, Field(strict=True, ge=LEAST, le=100_000, allow_inf_nan=False)]
 """CPUs, or a share of one."""
-Megabytes = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Megabytes = Annotated[float, Field(strict=True, ge=1, le=10**9, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 
 

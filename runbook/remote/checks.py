@@ -23,6 +23,7 @@ from runbook.errors import (
 from runbook.events import emit
 from runbook.remote.modes import Mode, Verdict
 from runbook.secrets import redact
+from runbook.views.tables import folded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ class CheckResult:
         yield Text(f"{mark} {self.name}{self._untried}", style=style)
         yield Text(f"  {self.evidence.text} ({self.seconds:.1f} s)")
         if self.evidence.table is not None:
-            yield Text(self.evidence.table.to_string(index=False))
+            yield Text(folded(self.evidence.table, options.max_width))
 
     def _repr_html_(self) -> str:
         mark, _, colour = _MARKS[self.verdict]

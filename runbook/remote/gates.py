@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from runbook.errors import GateRefused
 from runbook.events import emit
 from runbook.interactive import is_interactive
+from runbook.views.tables import folded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class Approval:
         answer = self._answer(name, question, evidence)
         emit(event="gate", name=name, question=question, answer="approved" if answer else "refused", by=answer or "")
         if answer is None:
-            shown = "" if evidence is None or evidence.empty else f"\n{evidence.to_string(index=False)}"
+            shown = "" if evidence is None or evidence.empty else f"\n{folded(evidence)}"
             remedy = f"run with --yes, or list '{name}' under approvals in the parameters, once you know what it does"
             if is_interactive():
                 remedy = "nothing behind it was done; run the cell again to be asked again"

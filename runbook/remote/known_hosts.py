@@ -20,6 +20,10 @@ from pathlib import Path
 
 import paramiko
 
+from runbook.paths import read_regular
+
+LARGEST = 64 << 20
+"""Bytes of a known_hosts file: some 100,000 hosts."""
 _reading = threading.Lock()  # many connections need the file at once: the first reads it for all
 _CERT_AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
 
@@ -168,4 +172,4 @@ def _lines(text: str) -> Iterator[_Line]:
 
 @lru_cache(maxsize=64)
 def _read(path: Path, mtime_ns: int) -> KnownHosts:
-    return KnownHosts(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    return KnownHosts(read_regular(path, LARGEST).decode("utf-8", errors="surrogateescape"))

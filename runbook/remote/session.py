@@ -42,6 +42,7 @@ from runbook.errors import (
     RunbookError,
     StepFailed,
 )
+from runbook.paths import read_regular
 from runbook.remote import steps
 from runbook.remote.known_hosts import KnownHosts, KnownKeys
 from runbook.remote.shell import Piece, Reader, Transcript, compose, new_marker, quote
@@ -229,9 +230,13 @@ def _known_keys(login: Login) -> KnownKeys:
 
 _reading = threading.Lock()  # of files that many connections need at once: the first reads, the others find it read
 
+LONGEST_KEY = 1 << 20
+"""Bytes of a private key's file."""
+
 
 @lru_cache(maxsize=64)
 def _private_key(path: Path, mtime_ns: int) -> paramiko.PKey:
+    read_regular(path, LONGEST_KEY)  # paramiko would wait for a FIFO, and read a device for ever
     key: paramiko.PKey = paramiko.PKey.from_path(path)
     return _RsaKey(key=key.key) if isinstance(key, paramiko.RSAKey) else key
 

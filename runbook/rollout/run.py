@@ -38,6 +38,7 @@ from runbook.rollout.history import ChapterHistory, History
 from runbook.rollout.journal import Tail
 from runbook.secrets import redact_data, references
 from runbook.site import Role, Site
+from runbook.values import shortened
 
 CELL_TIMEOUT = 3600
 """Seconds that one cell may take: every call on hosts has its own deadline, so this only ends what hangs."""
@@ -105,15 +106,17 @@ def chosen(notebooks: Sequence[Notebook], chapters: str | None) -> tuple[Noteboo
     wanted: set[int] = set()
     problems = []
     for part in ("0" if chapters is None else chapters).split(","):
-        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,2})(?:\s*-\s*(\d{1,2}))?\s*", part, re.ASCII)
         if match is None or int(match[1]) > int(match[2] or match[1]):
             problems.append(
-                _problem("chapters", f"{part!r} is neither a number nor a range", "as in 1 or 0-3 or 0,2-4")
+                _problem(
+                    "chapters", f"{shortened(ascii(part))} is neither a number nor a range", "as in 1 or 0-3 or 0,2-4"
+                )
             )
             continue
         asked = range(int(match[1]), int(match[2] or match[1]) + 1)
-        missing = [number for number in asked if number not in by_number]
-        problems += [_problem("chapters", f"there is no chapter {number}", f"there are {there}") for number in missing]
+        if missing := [str(number) for number in asked if number not in by_number]:
+            problems.append(_problem("chapters", f"there is no chapter {', '.join(missing)}", f"there are {there}"))
         wanted.update(asked)
     if problems:
         raise ParameterError(problems)
@@ -137,9 +140,10 @@ def rollout(
     With `active_checks`, notebooks that have this parameter may write something temporary to verify what they claim.
     Without `chapters` those are left out, with a note, that are about a role that no host has. To be called in the main
     thread. Raises, before anything was done, ParameterError (parameter file, chapters, one of them about a role that no
-    host has, a notebook without the parameters), LockHeld and LockUnavailable (in apply mode). A chapter that fails is
-    no error here: the history says so, and the status is that of the worst chapter. SIGINT, SIGTERM and SIGHUP stop the
-    kernel and close the record; the status is then 128 and the signal's number.
+    host has, a notebook without the parameters, a secret that cannot be resolved), LockHeld and LockUnavailable (in
+    apply mode). A chapter that fails is no error here: the history says so, and the status is that of the worst
+    chapter. SIGINT, SIGTERM and SIGHUP stop the kernel and close the record; the status is then 128 and the signal's
+    number.
     """
     site = Site.load(upwards(site_file))
     wanted = chosen(notebooks_in(upwards(notebooks)), chapters)
@@ -150,6 +154,7 @@ def rollout(
     if idle and (chapters is not None or len(idle) == len(prepared)):
         raise ParameterError(itertools.chain.from_iterable(idle.values()))
     prepared = [(notebook, nb) for notebook, nb in prepared if notebook not in idle]
+    site.check_secrets({notebook.number for notebook, _ in prepared})
     _know_secrets(site)
     name = record.new_name(site.name)
     with contextlib.ExitStack() as stack:

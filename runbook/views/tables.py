@@ -9,6 +9,7 @@ Nothing is loaded from elsewhere: a large table carries DataTables (through itab
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -132,6 +133,19 @@ class Table:
     def __repr__(self) -> str:
         frame = self._shown.to_string(index=False)
         return f"{self.caption}\n{frame}" if self.caption else frame
+
+
+def folded(frame: pd.DataFrame, width: int = 100) -> str:
+    """A frame as text of at most `width` columns, for messages: cells are folded, never cut."""
+    console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
+    table = RichTable(box=None, pad_edge=False, show_edge=False)
+    for column in frame.columns:
+        table.add_column(Text(str(column)), overflow="fold")
+    for _, row in frame.iterrows():
+        table.add_row(*(Text(str(value)) for value in row))
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def _plain(value: object) -> str:

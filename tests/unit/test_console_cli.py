@@ -173,6 +173,88 @@ def test_the_page_may_load_nothing_from_elsewhere(served: Console) -> None:
     assert answered.headers["Content-Security-Policy"].startswith("default-src 'self';")
 
 
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("attacker.example", 403),
+        ("attacker.example:8866", 403),
+        ("127.0.0.1.attacker.example", 403),
+        ("localhost.attacker.example", 403),
+        ("192.0.2.1", 403),
+        ("[::ffff:192.0.2.1]", 403),
+        ("", 403),
+        ("localhost", 200),
+        ("LOCALHOST:1", 200),
+        ("127.0.0.1:80", 200),
+        ("[::1]:80", 200),
+    ],
+)
+def test_a_foreign_name_is_refused(served: Console, host: str, expected: int) -> None:
+    """DNS rebinding: a page elsewhere gives its own name the address of the loopback."""
+    assert status(served, "/login", Host=host) == expected
+    if expected == 403:
+        assert status(served, f"/?token={served.token}", Host=host) == 403
+        assert status(served, f"{KERNEL}/channels?token={served.token}", Host=host, **UPGRADE) == 403
+
+
+@pytest.mark.parametrize(
+    ("bind", "host", "own"),
+    [
+        ("192.0.2.7", "192.0.2.7:8866", True),
+        ("192.0.2.7", "192.0.2.8:8866", False),
+        ("0.0.0.0", "192.0.2.8", True),
+        ("0.0.0.0", "attacker.example", False),
+        ("0.0.0.0", f"{socket.gethostname()}:8866", True),
+        ("::", "[2001:db8::1]:8866", True),
+        ("2001:db8::1", "[2001:db8::1]:8866", True),
+        ("console.example", "console.example", True),
+    ],
+)
+def test_the_address_that_it_listens_at_is_its_own(bind: str, host: str, own: bool) -> None:
+    assert page.is_own(host, bind) == own
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "",
+            "a",
+            "lab",
+            "lab/static",
+            "lab/static/",
+            "lab/other/x",
+            "../x/y",
+            "..%2f..%2fetc/passwd/x",
+            "%2e%2e/static/x",
+        ),
+        *("lab/static/../../../../etc/passwd", "lab/static/%2e%2e/%2e%2e/%2e%2e/etc/passwd", "lab/static//etc/passwd"),
+        *("lab/static/..%5c..%5cx", "lab/static/%00", "nothing/static/x", "lab/static/absent.js"),
+    ],
+)
+def test_no_path_leads_out_of_the_templates(served: Console, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), 10) as raw:  # requests would tidy the path
+        raw.sendall(f"GET /voila/templates/{path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        answered = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answered.split()[1] in (b"403", b"404")
+    assert "Traceback" not in "".join(served.output)
+
+
+def test_the_token_is_exchanged_for_a_cookie(served: Console) -> None:
+    answered = requests.get(served.url, allow_redirects=False, timeout=10)
+    assert (answered.status_code, answered.headers["Location"]) == (302, "/")
+    assert answered.headers["Referrer-Policy"] == "no-referrer"
+    assert answered.headers["Cache-Control"] == "no-store"
+    (cookie,) = [text for text in answered.raw.headers.getlist("Set-Cookie") if text.startswith("username-")]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Strict" in cookie
+    assert served.token not in cookie
+    # It lets in by itself: of no such kernel a stranger learns 403.
+    name, _, value = cookie.partition(";")[0].partition("=")
+    asked = requests.get(f"{served.address}{KERNEL}", cookies={name: value}, allow_redirects=False, timeout=10)
+    assert asked.status_code == 404
+
+
 def test_a_long_path_of_tmpdir_leaves_room_for_the_kernels_sockets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

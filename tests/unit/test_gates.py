@@ -55,3 +55,14 @@ def test_where_nobody_can_answer_the_gate_is_refused_and_says_how_to_open_it(
     assert "--yes" in str(refused.value.remedy)
     assert "'restart-docker' under approvals" in str(refused.value.remedy)
     assert [(event["answer"], event["by"]) for event in told] == [("refused", "")]
+
+
+def test_a_wide_table_is_folded_and_loses_nothing() -> None:
+    words = [f"container{number}" for number in range(60)]
+    wide = pd.DataFrame({"host": ["node1"], "what ends": [" ".join(words)], "image": ["x" * 200]})
+    with pytest.raises(GateRefused) as refused:
+        Approval().ask("restart-docker", "restart docker on node1", wide)
+    shown = refused.value.message.splitlines()[1:]
+    assert max(map(len, shown)) <= 100
+    assert set(words) <= set("".join(f"{line} " for line in shown).split())
+    assert "".join(shown).count("x") == 200

@@ -13,6 +13,7 @@ from runbook.services.marathon.drill import KILL
 from runbook.services.mesos.steps import QUORUM, RESET
 from runbook.services.registry.chapter import DELETE as DELETE_TAG
 from runbook.services.registry.garbage import COLLECT
+from runbook.site import GATES
 
 README = Path(__file__).parents[2] / "parameters" / "README.md"
 
@@ -20,4 +21,5 @@ README = Path(__file__).parents[2] / "parameters" / "README.md"
 def test_every_gate_is_in_the_list_of_gates() -> None:
     gates = README.read_text(encoding="utf-8").partition("## Gates")[2]
     listed = set(re.findall(r"^\| `([a-z-]+)`", gates, re.MULTILINE))
+    assert listed == set(GATES)
     assert listed == {QUORUM, ACTIVATE, RESET, KILL, DELETE_APP, RESTART, RECREATE, DELETE_TAG, COLLECT}

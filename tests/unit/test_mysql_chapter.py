@@ -35,6 +35,12 @@ def text(*roles: str) -> str:
     )
 
 
+@pytest.fixture(autouse=True)
+def passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_MYSQL_PASSWORD", "otter-over-sand")
+    monkeypatch.setenv("RUNBOOK_MYSQL_ROOT_PASSWORD", "heron-under-ice")
+
+
 MEMBER = ("zookeeper", "mesos_master", "docker")
 
 
@@ -65,8 +71,6 @@ def test_the_roles_and_an_image_suffice(parameters: Path) -> None:
 
 
 def test_an_image_has_as_much_time_as_in_chapter_5(parameters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RUNBOOK_MYSQL_PASSWORD", "otter-over-sand")
-    monkeypatch.setenv("RUNBOOK_MYSQL_ROOT_PASSWORD", "heron-under-ice")
     given = []
 
     def apply(self: Hosts, steps: object, name: str = "", deadline: float = 0.0) -> ApplyResult:

@@ -21,7 +21,8 @@ from typing import Any
 
 from runbook import secrets
 from runbook.errors import AppInvalid, ParameterError, Problem
-from runbook.located import Location
+from runbook.located import LARGEST_FILE, Location
+from runbook.paths import read_regular
 from runbook.secrets import MASK, Secret, SecretReference
 from runbook.services.marathon.fields import STATE
 from runbook.site import Site, environment_findings, with_absolute_references
@@ -79,11 +80,11 @@ def app_from_file(path: str | Path) -> App:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_regular(file, LARGEST_FILE).decode()
         found = json.loads(text)
     except OSError as error:
         raise _problem(file, 0, "", f"cannot be read: {error.strerror}", "correct the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 0)
         raise _problem(file, line, "", f"is not JSON: {error}", "correct it there") from error
     if not isinstance(found, dict) or not isinstance(found.get("id"), str):

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from runbook.errors import ParameterError, Problem
+from runbook.paths import read_regular
 from runbook.site import Site
 
 LINKS = 8
@@ -54,7 +55,7 @@ class Certificate:
         contents: dict[str, bytes] = {}
         for field, path in tls:
             try:
-                contents[field] = path.read_bytes()
+                contents[field] = read_regular(path, 1 << 20)
             except OSError as error:
                 refuse(field, f"{path} cannot be read: {error.strerror}", "put the file there, or correct the path")
         if not problems:
