@@ -346,7 +346,7 @@ def located_references(
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         yield place, data
-    elif _is_ours(data, names):
+    elif is_reference(data, names):
         yield place, SecretReference(data["secret"])
     elif isinstance(data, Mapping):
         for key, value in data.items():
@@ -364,24 +364,13 @@ def reveal(data: Any, names: frozenset[str] = frozenset()) -> Any:
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         return data.resolve().reveal()
-    if _is_ours(data, names):
+    if is_reference(data, names):
         return SecretReference(data["secret"]).resolve().reveal()
     if isinstance(data, Mapping):
         return {key: reveal(value, names) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [reveal(item, names) for item in data]
     return data
-
-
-def _is_ours(data: object, names: Container[str]) -> TypeGuard[Mapping[str, Any]]:
-    """Whether a mapping of that shape holds a reference; one of another content is for whoever gets the data."""
-    if not is_reference(data, names) or not isinstance(data["secret"], str):
-        return False
-    try:
-        SecretReference(data["secret"])
-    except SecretError:
-        return False
-    return True
 
 
 def is_reference(data: object, names: Container[str] = ()) -> TypeGuard[Mapping[str, Any]]:
