@@ -305,23 +305,43 @@ class Redactor:
         return data if self.redact(text) == text and not isinstance(data, Secret) else MASK
 
 
-_NAMED = r"[\w.-]*(?:pass(?:w(?:or)?d)?|pwd|secret|credentials?|token|api_?key|private_?key)[\w.-]*"
+SECRET_WORDS = ("pass", "pwd", "secret", "credential", "token", "api_key", "private_key")
+"""What the name of an option or variable holds whose value is a secret, in any case, with or without the `_`."""
+
+_PROSE = "passw|passphrase|secret|credential|token|private[_-]?key"
+_WORD = "|".join(SECRET_WORDS).replace("_", "[_-]?")
 _IN_ARGUMENTS = re.compile(
-    rf"""(?P<url>//)[^/@\s'"]+@
-    | (?P<name>--?{_NAMED}(?:=|\s+(?=[^\s-])) | \b{_NAMED}(?:=|:\s?))(?P<quote>['"]?)[^\s'"]+""",
+    rf"""//(?P<login>[^/\s'"]+)@
+    | (?P<around>['"])(?P<whole>(?=[\w.-]*?(?:{_WORD}))[\w.-]++=)(?!['"])(?:(?!(?P=around)).)+(?=(?P=around))
+    | (?<![\w.-])(?P<name>
+        (?=-[\w.-]*?(?:{_WORD}))[\w.-]++(?:\s|\\\n)++(?=[^\s-])  # its value may be in the next line of a unit
+        | (?=[\w.-]*?(?:{_WORD}))[\w.-]++(?:=|["']?:[ \t]?)
+        | (?=[\w.-]*?(?:{_PROSE}))[\w.-]++[ \t]++(?=[^\s-])(?!\\\n)
+      )
+      (?: "(?:[^"\\]|\\.)*"(?=\s|[,;\]}})]|\Z) | '[^']*'(?=\s|[,;\]}})]|\Z)  # else a stray quote is part of it
+        | (?:\\.|"[^"\n]*"|'[^'\n]*'|[^\s'"]|['"](?=[^\s'"]))+
+      )""",
     re.IGNORECASE | re.VERBOSE,
 )
 
 
 def mask_arguments(text: str) -> str:
     """A command line or a unit of others, with the values masked that are secrets by their names: `--password x`,
-    `X_SECRET=x`, and what stands before the @ of a URL.
+    `X_SECRET=x`, `token: x`, and what stands before the @ of a URL.
 
     The redactor knows the secrets of the parameters only; a program of the host's has others.
     """
-    return _IN_ARGUMENTS.sub(
-        lambda found: f"//{MASK}@" if found["url"] else f"{found['name']}{found['quote']}{MASK}", text
-    )
+    return _IN_ARGUMENTS.sub(_without_value, text)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    if found["login"]:
+        return f"//{MASK}@"
+    if found["whole"]:
+        return f"{found['around']}{found['whole']}{MASK}"
+    value = found[0][len(found["name"]) :]
+    quote = value[0] if value[0] in "'\"" and value[-1] == value[0] and len(value) > 1 else ""
+    return f"{found['name']}{quote}{MASK}{quote}"
 
 
 _redactor = Redactor()

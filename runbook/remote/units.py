@@ -23,37 +23,36 @@ from dataclasses import dataclass, field
 from runbook.errors import StepFailed
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Step, _check_name, _check_path
-
-HIDDEN = "(not shown)"
-"""What stands in the place of a secret value."""
-
-_SECRET = r"[A-Za-z0-9_-]*(?:secret|passw|passphrase|credential|token|private_?key)[A-Za-z0-9_-]*"
-_SECRET_VALUE = re.compile(rf"(?i)({_SECRET}[= ])(\"[^\"]*\"|'[^']*'|\S+)")
-_USER_IN_URL = re.compile(r"(?<=://)[^/\s@\"']+@")
+from runbook.secrets import MASK, SECRET_WORDS, mask_arguments
 
 
-def masked(text: str) -> str:
-    """`text` without the values of options and variables whose names speak of a secret, and without logins in URLs."""
-    return _USER_IN_URL.sub(f"{HIDDEN}@", _SECRET_VALUE.sub(rf"\1{HIDDEN}", text))
+def _any_case(word: str) -> str:
+    return "".join(f"[{char.upper()}{char}]" if char.isalpha() else char for char in word)
 
 
-# The same names as in `masked`. A secret is sent as its hash, so that it can be compared and never shown.
-HIDE = r"""
-hide() {
-  case $1 in
-    (*[Ss]ecret*|*SECRET*|*[Pp]assw*|*PASSW*|*[Pp]assphrase*|*PASSPHRASE*|*[Cc]redential*|*CREDENTIAL*|\
-*[Tt]oken*|*TOKEN*|*private*key*|*PRIVATE*KEY*)
+_NAMES = [
+    _any_case(form)
+    for word in SECRET_WORDS
+    for form in dict.fromkeys((word, word.replace("_", "-"), word.replace("_", "")))
+]
+
+# The same names as in `mask_arguments`. A secret is sent as its hash, so that it can be compared and never shown.
+HIDE = (
+    "\nhide() {\n  case $1 in\n    ("
+    + "|\\\n".join(f"*{name}*" for name in _NAMES)
+    + r""")
       s=$(printf '%s' "$2" | sha256sum); printf 'secret:%s' "${s%% *}";;
     (*) printf '%s' "$2" | tr '\n' ' ';;
   esac
 }
 """
+)
 """Defines `hide NAME VALUE`: prints the value in one line, or its hash where the name speaks of a secret."""
 
 
 def shown(value: str) -> str:
     """A value that `hide` printed, as a person may see it."""
-    return HIDDEN if value.startswith("secret:") else masked(value)
+    return MASK if value.startswith("secret:") else mask_arguments(value)
 
 
 class Report(Step):
@@ -221,7 +220,7 @@ class PackagedUnit(Report):
             unit = next((file for file in state.fragments if file.path == path), None)
             diff = f"-{path}: as package {self.package} brought it\n+{path}: rpm -V: {flags}\n"
             if unit is not None and "5" in flags:
-                diff += "".join(f"+  {line}\n" for line in masked(unit.text).splitlines())
+                diff += "".join(f"+  {line}\n" for line in mask_arguments(unit.text).splitlines())
             yield f"{path} {what}", diff
         if state.reload:
             yield "systemd has not read the unit since it was changed (run `systemctl daemon-reload`)", ""
@@ -240,8 +239,8 @@ class PackagedUnit(Report):
             diff = "".join(
                 line if line.endswith("\n") else f"{line}\n"
                 for line in difflib.unified_diff(
-                    masked(packaged.text).splitlines(keepends=True),
-                    masked(first.text).splitlines(keepends=True),
+                    mask_arguments(packaged.text).splitlines(keepends=True),
+                    mask_arguments(first.text).splitlines(keepends=True),
                     packaged.path,
                     first.path,
                 )
@@ -251,7 +250,7 @@ class PackagedUnit(Report):
 
 def _added(file: UnitFile) -> str:
     link = f" -> {file.target}" if file.target else ""
-    return f"+{file.path}{link}\n" + "".join(f"+  {line}\n" for line in masked(file.text).splitlines())
+    return f"+{file.path}{link}\n" + "".join(f"+  {line}\n" for line in mask_arguments(file.text).splitlines())
 
 
 # permissions
@@ -351,7 +350,7 @@ def other_command(state: str) -> tuple[list[str], list[str]] | None:
     if given[0].rpartition("/")[2] in _SHELLS:
         return None
     options, wanted = _options(runs), _options(given)
-    if [_comparable(word) for word in options] == [_comparable(word) for word in wanted]:
+    if mask_arguments(" ".join(options)) == mask_arguments(" ".join(wanted)):  # one has secrets as their hashes
         return None
     return options, wanted
 
@@ -360,10 +359,6 @@ def _options(words: Sequence[str]) -> list[str]:
     """The words from the first option on: the program may have another name than the command that started it."""
     first = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     return " ".join(words[first:]).split()
-
-
-def _comparable(word: str) -> str:
-    return _SECRET_VALUE.sub(r"\1", word)
 
 
 def _split(line: str) -> list[str]:

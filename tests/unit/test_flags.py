@@ -321,7 +321,7 @@ def test_foreign_flags_of_marathon_are_files_and_variables(instance: DriftHost) 
     assert "geheim" not in change.summary
     for said in (
         "--event_subscriber=http_callback (/etc/marathon/conf/event_subscriber; not in force",
-        "--http_credentials=(not shown) (/etc/marathon/conf/http_credentials; not in force",
+        "--http_credentials=*** (/etc/marathon/conf/http_credentials; not in force",
         "MARATHON_MAX_TASKS_PER_OFFER=5 (/etc/default/marathon; not in force",
         "JAVA_OPTS=-Xmx1g (/etc/default/marathon; not in force",
     ):
@@ -335,7 +335,7 @@ def test_a_marathon_with_other_flags_than_its_files_give_is_seen(instance: Drift
     with instance.running(*words, LIBPROCESS_IP="127.0.0.1"):
         found = Flags.read(source, instance.state(ForeignFlags(source))).differences(frozenset())
     assert found == {
-        "process, --http_credentials": ("--http_credentials=(not shown)", "(no file gives it)"),
+        "process, --http_credentials": ("--http_credentials=***", "(no file gives it)"),
         "process, --https_port": ("--https_port=8443", "(no file gives it)"),
         "process, LIBPROCESS_IP": ("127.0.0.1", "198.51.100.11 (/etc/default/marathon)"),
     }

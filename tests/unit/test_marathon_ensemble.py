@@ -205,6 +205,6 @@ def test_a_leader_that_runs_with_other_settings_than_the_parameters_is_named() -
     assert other_settings(site(), info()) == []
     assert other_settings(site(), {"name": "marathon"}) == []  # what an answer lacks is not compared
     assert other_settings(site(), info(port=8081, zk="zk://me:geheim@elsewhere:2181/m")) == [
-        f"--zk is zk://(not shown)@elsewhere:2181/m, expected {site().marathon_zk}",
+        f"--zk is zk://***@elsewhere:2181/m, expected {site().marathon_zk}",
         "--http_port is 8081, expected 8080",
     ]

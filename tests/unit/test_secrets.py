@@ -452,6 +452,23 @@ class TestReferencesInData:
         ("x --secret --other heron", "x --secret --other heron"),  # a switch has no value
         ("docker-proxy -proto tcp -host-port 8600", "docker-proxy -proto tcp -host-port 8600"),
         ("nc -l -k -p 2181 me@host", "nc -l -k -p 2181 me@host"),
+        (
+            "--http_credentials user:heron --zk=zk://a:2181/x --mesos_authentication_secret=heron --port=1",
+            "--http_credentials *** --zk=zk://a:2181/x --mesos_authentication_secret=*** --port=1",
+        ),
+        ("x --zk zk://user:her@on@10.0.0.1:2181/marathon", "x --zk zk://***@10.0.0.1:2181/marathon"),
+        ("x --password 'grey heron' y", "x --password '***' y"),
+        ('x --password="grey heron" y', 'x --password="***" y'),
+        ("A_PASSWORD=grey\\ heron y", "A_PASSWORD=*** y"),
+        ("A_PASSWORD=grey'heron y", "A_PASSWORD=*** y"),
+        ('Environment="A=1" "A_PASSWORD=grey heron" B=2', 'Environment="A=1" "A_PASSWORD=***" B=2'),
+        ('{"auth_token": "heron", "a": 1}', '{"auth_token": "***", "a": 1}'),
+        ("ExecStart=/x --token \\\n  heron\nRestart=no", "ExecStart=/x --token \\\n  ***\nRestart=no"),
+        ("ExecStart=/x --token \\\n  --other heron", "ExecStart=/x --token \\\n  --other heron"),
+        ("http_credentials user:heron", "http_credentials ***"),
+        ("pass" * 20_000, "pass" * 20_000),  # in no time
+        ("X_API_KEY=heron PWD=/root", "X_API_KEY=*** PWD=***"),
+        ("pass 3 of 5", "pass 3 of 5"),
     ],
 )
 def test_of_the_command_lines_of_others_secrets_are_masked_by_their_names(text: str, masked: str) -> None:

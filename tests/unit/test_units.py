@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
 from drift_host import DriftHost, Rooted
-from local_host import PRESENT, LocalHost
+from local_host import PRESENT, SHELLS, LocalHost
 
 from runbook.errors import StepFailed
 from runbook.remote.steps import Change
-from runbook.remote.units import HIDDEN, PackagedUnit, SafePaths, UnitState, command_probe, masked, other_command
+from runbook.remote.units import HIDE, PackagedUnit, SafePaths, UnitState, command_probe, other_command
+from runbook.secrets import MASK, mask_arguments
 
 UNIT = "[Service]\nExecStart=/usr/bin/dockerd -H fd://\n"
 PACKAGED = "/usr/lib/systemd/system/docker.service"
@@ -64,7 +67,7 @@ def test_secrets_of_a_drop_in_are_not_shown(host: DriftHost) -> None:
     host.file(f"{DROP_INS}/login.conf", text)
     change = kept(host.plan(STEP))
     assert "geheim" not in change.diff
-    assert HIDDEN in change.diff
+    assert MASK in change.diff
 
 
 @pytest.mark.parametrize("shell", PRESENT)
@@ -126,10 +129,15 @@ def test_drift_that_is_kept_has_no_script() -> None:
         STEP.script(Change("x", kept=True))
 
 
-def test_a_secret_option_is_masked_and_others_are_not() -> None:
-    text = "--http_credentials user:geheim --zk=zk://a:2181/x --mesos_authentication_secret=geheim --port=1"
-    kept = f"--http_credentials {HIDDEN} --zk=zk://a:2181/x --mesos_authentication_secret={HIDDEN} --port=1"
-    assert masked(text) == kept
+@pytest.mark.parametrize("shell", PRESENT)
+@pytest.mark.parametrize(
+    "name", ["--http_credentials", "A_PASSWORD", "MYSQL_PWD", "aws-Api-Key", "APIKEY", "x_private_key"]
+)
+def test_a_secret_is_sent_as_its_hash(shell: str, name: str) -> None:
+    text = f"{HIDE}hide {name} geheim; echo; hide --zk zk://a\n"
+    done = subprocess.run(SHELLS[shell], input=text, text=True, capture_output=True, check=True)
+    assert done.stdout == f"secret:{hashlib.sha256(b'geheim').hexdigest()}\nzk://a"
+    assert mask_arguments(f"{name}=geheim") == f"{name}={MASK}"
 
 
 # permissions

@@ -22,7 +22,7 @@ from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import Facts as ProbeFacts
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Package, Step
-from runbook.remote.units import PackagedUnit, SafePaths, command_probe, masked, other_command
+from runbook.remote.units import PackagedUnit, SafePaths, command_probe, other_command
 from runbook.secrets import mask_arguments
 from runbook.services.docker import daemon
 from runbook.services.docker.returned import Before
@@ -104,7 +104,9 @@ class DockerService(Daemon):
         running, given = differ
         if self.foreign_drop_ins(state) and not [word for word in running if word not in given]:
             return {}
-        return {"process, options": (masked(" ".join(running)), masked(" ".join(given)) + " (its unit)")}
+        return {
+            "process, options": (mask_arguments(" ".join(running)), mask_arguments(" ".join(given)) + " (its unit)")
+        }
 
     def plan(self, state: str, pending: frozenset[str] = frozenset()) -> Change | None:
         change = super().plan(state, pending)

@@ -19,7 +19,7 @@ import pandas as pd
 from kazoo.exceptions import NoNodeError
 
 from runbook.remote.checks import Evidence
-from runbook.remote.units import masked
+from runbook.secrets import mask_arguments
 from runbook.services.findings import Finding
 from runbook.services.marathon.client import InstanceView
 from runbook.services.marathon.deploy import marathon_of
@@ -256,7 +256,7 @@ def other_settings(site: Site, info: Mapping[str, Any]) -> list[str]:
     for (section, name), value in wanted.items():
         reported = (info.get(section) or {}).get(name)
         if reported is not None and str(reported) != str(value):
-            found.append(f"--{name} is {masked(str(reported))}, expected {masked(str(value))}")
+            found.append(f"--{name} is {mask_arguments(str(reported))}, expected {mask_arguments(str(value))}")
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runbook.remote.units import masked
+from runbook.secrets import mask_arguments
 from runbook.services.mesos.resources import parse_attributes, parse_resources
 from runbook.services.mesos.steps import ip_of, slave_flags
 from runbook.site import HostParameters, Site
@@ -34,7 +34,7 @@ def of_slave(site: Site, host: HostParameters) -> dict[str, str]:
 def differences(wanted: Mapping[str, str], flags: Mapping[str, str]) -> list[str]:
     """Each flag in force that is not the wanted one, in words. Flags that are not wanted are not looked at."""
     return [
-        f"--{name} is {masked(flags[name]) if name in flags else 'not given'}, expected {masked(value)}"
+        f"--{name} is {mask_arguments(flags[name]) if name in flags else 'not given'}, expected {mask_arguments(value)}"
         for name, value in wanted.items()
         if not _same(name, value, flags.get(name))
     ]
