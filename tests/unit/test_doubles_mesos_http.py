@@ -54,8 +54,10 @@ def test_answers_as_libprocess_frames_them(server: Server) -> None:
     status, body, headers = ask(server, "DELETE", "/only")
     assert (status, headers["Allow"]) == (405, "GET, POST")
     assert body == b"Expecting 'GET', 'POST', received 'DELETE'"
-    assert ask(server, "GET", "/echo.json?a=1&b=")[1] == b'{"query": {"a": "1", "b": ""}}'
+    assert ask(server, "GET", "/echo.json?a=1&b=")[1] == b'{"query":{"a":"1","b":""}}'
+    assert "Content-Type" not in headers
     assert ask(server, "GET", "/nothing")[:2] == (404, b"")
+    assert ask(server, "GET", "/health/below")[0] == 200  # the longest route that the path begins with
 
 
 class Events:
