@@ -87,6 +87,7 @@ def _given_cluster(master: str, slave: str, zookeeper: str) -> Cluster:
         json.loads(client.get(f"/{name}")[0]) for name in client.get_children("/") if name.startswith("json.info_")
     ]
     client.stop()
+    client.close()
     urls = [f"http://{info['address']['ip']}:{info['address']['port']}" for info in infos]
     pid = requests.get(f"{leader}/state", timeout=10).json()["pid"]
     standbys = [url for url in urls if url.removeprefix("http://") != pid.partition("@")[2]]
