@@ -139,7 +139,7 @@ def _server(notebook: Path, prepared: NotebookNode, bind: str, port: int, token:
     config.KernelManager.autorestart = False  # what was started again would have no page
     config.IdentityProvider.cookie_options = {"httponly": True, "samesite": "Strict"}
 
-    class Served(Voila):
+    class Served(Voila):  # type: ignore[misc]  # it has no types
         """Voilà behind what it lacks itself: rules that come before its own."""
 
         def listen(self) -> None:
