@@ -20,7 +20,7 @@ from runbook.remote.hosts import Output
 from runbook.remote.modes import Mode, Status
 from runbook.services.registry import garbage
 from runbook.services.registry.garbage import Collection, Garbage, read
-from runbook.services.registry.manifests import DOCKER_LIST, Descriptor, Manifest
+from runbook.services.registry.manifests import DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Manifest
 from runbook.services.registry.tables import Survey, Tagged
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -135,14 +135,59 @@ def test_what_was_not_at_the_gate_is_not_collected(said: str, more: str) -> None
         Collection("registry", approved=digests - {f"sha256:{more}"}).plan(state)
 
 
-@pytest.mark.parametrize(("listed", "refused"), [(C, True), (A, False)])
+@pytest.mark.parametrize(("listed", "refused"), [(C, True), ("d" * 64, False)])
 def test_images_that_an_index_lists_are_no_garbage(monkeypatch: pytest.MonkeyPatch, listed: str, refused: bool) -> None:
-    index = Manifest("app", DOCKER_LIST, f"sha256:{B}", b"", manifests=(Descriptor("", f"sha256:{listed}", 1),))
+    index = Manifest("app", DOCKER_LIST, f"sha256:{'e' * 64}", b"", manifests=(Descriptor("", f"sha256:{listed}", 1),))
     held = Survey(("app",), (Tagged("app", "all", index.digest, index),), 0.0)
     monkeypatch.setattr(garbage, "survey", lambda _: held)
     found = garbage._sparing(site(), read("node1", printed(NEW, found=FOUND), "registry", True))
     assert bool(found.refused) is refused
-    assert not refused or found.refused.startswith("it would delete the images that app:all consists of")
+    assert not refused or found.refused == "it would delete what app:all consists of"
+
+
+@pytest.mark.parametrize("needed", [A, B])
+def test_blobs_that_a_tag_needs_are_no_garbage(monkeypatch: pytest.MonkeyPatch, needed: str) -> None:
+    """distribution#4939: a dry run can name blobs of images that have a tag."""
+    image = Manifest("app", DOCKER_MANIFEST, f"sha256:{C}", b"", layers=(Descriptor("", f"sha256:{needed}", 1),))
+    held = Survey(("app",), (Tagged("app", "1", image.digest, image, (image,)),), 0.0)
+    monkeypatch.setattr(garbage, "survey", lambda _: held)
+    found = garbage._sparing(site(), read("node1", printed(OLD, found=FOUND), "registry", False))
+    assert found.refused == "it would delete what app:1 consists of"
+
+
+def test_what_a_tag_needs_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, config, foreign = (Descriptor("", f"sha256:{digit * 64}", 1) for digit in "abd")
+    image = Manifest("app", DOCKER_MANIFEST, f"sha256:{C}", b"", config, (layer, replace(foreign, urls=("http://x",))))
+    held = Survey(("app",), (Tagged("app", "1", image.digest, image, (image,)),), 0.0)
+    monkeypatch.setattr(garbage, "survey", lambda _: held)
+    asked, lost = [], set[str]()
+
+    class Answering:
+        def __enter__(self) -> Answering:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def each(self, function: Any, items: Any) -> list[Any]:
+            return list(map(function, items))
+
+        def holds(self, repository: str, digest: str) -> bool:
+            asked.append(digest)
+            return digest not in lost
+
+        def digest(self, repository: str, digest: str) -> str:
+            asked.append(digest)
+            return digest
+
+    monkeypatch.setattr(garbage.Registry, "of", lambda _: Answering())
+    needed = garbage._needed(site())
+    assert sorted(asked) == [f"sha256:{one}" for one in (A, B, C)]
+    assert garbage._all_there(site(), needed).holds
+    lost.add(layer.digest)
+    evidence = garbage._all_there(site(), needed)
+    assert not evidence.holds
+    assert evidence.text == f"1 of 3 are lost: app@sha256:{A}"
+    assert garbage._all_there(site(), garbage._needed(site())).holds  # lost before, and so not by the collection
 
 
 # the order of a collection
@@ -277,6 +322,6 @@ def test_an_index_that_was_pushed_while_the_question_stood_keeps_its_images(monk
 
 
 def test_the_dry_run_s_question_holds_no_folder_unquoted(tmp_path: Path) -> None:
-    script = garbage._dry_run(site(", data_dir: /opt/regis try"), True)
-    assert "cd '/opt/regis try'/docker/registry/v2" in script
+    script = garbage._dry_run(site(", data_dir: /opt/regis~try"), True)
+    assert "cd '/opt/regis~try'/docker/registry/v2" in script
     assert "--dry-run --delete-untagged /etc/docker/registry/config.yml" in script

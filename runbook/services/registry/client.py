@@ -317,6 +317,14 @@ class Registry:
 
             yield _hashed(self._authorized("GET", path, opened), digest, f"{self.endpoint.url}{path}")
 
+    def holds(self, repository: str, digest: str) -> bool:
+        """Whether a repository holds a blob, by its own word; nothing is transferred."""
+        try:
+            self._ask("HEAD", f"/v2/{repository_name(repository)}/blobs/{digest_name(digest)}")
+        except NotFound:
+            return False
+        return True
+
     # what it is told
 
     def delete(self, repository: str, digest: str) -> None:

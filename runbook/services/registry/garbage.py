@@ -17,7 +17,7 @@ Sources: 'Garbage collection' of Docker's documentation; `registry/storage/garba
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -25,9 +25,9 @@ from typing import ClassVar
 import pandas as pd
 from rich.console import Console, ConsoleOptions, RenderResult
 
-from runbook.errors import ApplyFailed, RunbookError, StepFailed
+from runbook.errors import ApplyFailed, NotFound, RunbookError, StepFailed
 from runbook.events import emit
-from runbook.remote.checks import check
+from runbook.remote.checks import Evidence, check
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult, StepResult
@@ -36,6 +36,7 @@ from runbook.remote.steps import Change, Step
 from runbook.services.probes import values
 from runbook.services.registry import transfer
 from runbook.services.registry.client import Registry
+from runbook.services.registry.manifests import Descriptor
 from runbook.services.registry.steps import CONFIG, container
 from runbook.services.registry.tables import survey
 from runbook.site import Site
@@ -134,7 +135,7 @@ def dry_run(hosts: Hosts, *, untagged: bool = False) -> Garbage:
     members = hosts.having("registry")
     ((host, output),) = members.run(_dry_run(site, untagged), deadline=DEADLINE).items()
     found = read(host, output, site.registry.container, untagged)
-    return _sparing(site, found) if found.manifests else found
+    return _sparing(site, found) if found.items or found.manifests else found
 
 
 def read(host: str, output: Output, name: str, untagged: bool) -> Garbage:
@@ -180,25 +181,57 @@ def read(host: str, output: Output, name: str, untagged: bool) -> Garbage:
 
 
 def _sparing(site: Site, found: Garbage) -> Garbage:
-    """The same, refused where it would take from an index the images that it lists, which carry no tag themselves.
+    """The same, refused where it would take what a tag needs: by our own account of all tags, with what indexes list.
 
-    Until distribution 3, --delete-untagged looks at tags only (distribution#3178).
+    Until distribution 3, --delete-untagged looks at tags only (distribution#3178), and a collection can name blobs of
+    images that have a tag (distribution#4939).
     """
     with Registry.of(site) as registry:
-        indexes = [one for one in survey(registry).tagged if one.manifest is not None and one.manifest.is_index]
-    of_index = {
-        listed.digest: f"{one.repository}:{one.tag}"
-        for one in indexes
-        for listed in (one.manifest.manifests if one.manifest else ())
-    }
-    broken = list(dict.fromkeys(of_index[digest] for digest in found.manifests if digest in of_index))
+        tagged = survey(registry).tagged
+    gone = {*found.manifests, *(item.digest for item in found.items)}
+    broken = [f"{one.repository}:{one.tag}" for one in tagged if not gone.isdisjoint(one.reachable)]
     if not broken:
         return found
-    return replace(
-        found,
-        refused=f"it would delete the images that {', '.join(broken)} consists of, one for each platform",
-        remedy="do without `untagged`: this registry takes images of an index for untagged ones (distribution#3178)",
-    )
+    more = f" and {len(broken) - 5:,} more" if len(broken) > 5 else ""
+    remedy = "keep the registry as it is, and run an image of another version: this one counts them as garbage"
+    if found.untagged:
+        remedy = f"do without `untagged` (distribution#3178); where that is refused too, {remedy}"
+    return replace(found, refused=f"it would delete what {', '.join(broken[:5])}{more} consists of", remedy=remedy)
+
+
+_Needed = Mapping[tuple[str, str], Descriptor | None]
+"""What tags need, by repository and digest; None stands for a manifest."""
+
+
+def _needed(site: Site) -> _Needed:
+    """All that tags need and the registry holds."""
+    with Registry.of(site) as registry:
+        tagged = survey(registry).tagged
+        needed = {(one.repository, digest): blob for one in tagged for digest, blob in one.reachable.items()}
+        return {place: needed[place] for place in _held(registry, needed)}
+
+
+def _held(registry: Registry, needed: _Needed) -> set[tuple[str, str]]:
+    """What of it the registry holds: it is asked for each by HEAD, and nothing is transferred."""
+
+    def is_there(place: tuple[str, str]) -> bool:
+        if needed[place] is not None:
+            return registry.holds(*place)
+        try:
+            return registry.digest(*place) == place[1]
+        except NotFound:
+            return False
+
+    return {place for place, there in zip(needed, registry.each(is_there, needed), strict=True) if there}
+
+
+def _all_there(site: Site, needed: _Needed) -> Evidence:
+    with Registry.of(site) as registry:
+        lost = sorted(needed.keys() - _held(registry, needed))
+    if lost:
+        names = ", ".join(f"{repository}@{digest}" for repository, digest in lost[:5])
+        return Evidence(False, f"{len(lost)} of {len(needed)} are lost: {names}", remedy="push these images again")
+    return Evidence(True, plural(len(needed), "manifest or blob", "manifests and blobs"))
 
 
 def _dry_run(site: Site, untagged: bool) -> str:
@@ -272,10 +305,17 @@ def collect(hosts: Hosts, *, untagged: bool = False) -> ApplyResult:
     parts: list[ApplyResult] = []
     approved = frozenset((*garbage.manifests, *(item.digest for item in garbage.items)))
     with _read_only(members, parts):
-        if garbage.manifests and (now := _sparing(hosts.site, garbage)).refused:  # an index was pushed meanwhile
+        if (now := _sparing(hosts.site, garbage)).refused:  # something was pushed meanwhile
             raise StepFailed(now.refused, now.remedy)
+        needed = _needed(hosts.site)
         collection = Collection(hosts.site.registry.container, untagged, approved)
         parts.append(members.apply([collection], name="collect", deadline=DEADLINE))
+    check(
+        "every manifest and blob that a tag needs is there",
+        lambda: _all_there(hosts.site, needed),
+        mode=hosts.mode,
+        deadline=30,
+    )
     check("an image can be pulled", lambda: transfer.pulled(hosts), mode=hosts.mode, deadline=30)
     return ApplyResult("garbage collected", hosts.mode, tuple(one for part in parts for one in part))
 

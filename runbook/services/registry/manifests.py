@@ -76,7 +76,7 @@ class Manifest:
     digest: str
     raw: bytes = field(repr=False)
     config: Descriptor | None = None  # None: an index, or schema 1
-    layers: tuple[Descriptor, ...] = ()  # the lowest first
+    layers: tuple[Descriptor, ...] = ()  # the lowest first; of an index what it lists that is no manifest
     manifests: tuple[Descriptor, ...] = ()  # of an index
 
     @classmethod
@@ -91,8 +91,11 @@ class Manifest:
                 layers = tuple(_layer_of_schema1(str(layer["blobSum"])) for layer in reversed(content["fsLayers"]))
                 return cls(repository, known, digest, raw, layers=layers)
             if known in _INDEXES:
-                listed = tuple(map(Descriptor.parse, content["manifests"]))
-                return cls(repository, known, digest, raw, manifests=listed)
+                # buildkit's cache lists layers and its configuration where manifests are expected (docker/buildx#173)
+                entries = tuple(map(Descriptor.parse, content["manifests"]))
+                listed = tuple(entry for entry in entries if entry.media_type in ("", *KINDS))
+                blobs = tuple(entry for entry in entries if entry not in listed)
+                return cls(repository, known, digest, raw, layers=blobs, manifests=listed)
             layers = tuple(map(Descriptor.parse, content["layers"]))
             return cls(repository, known, digest, raw, Descriptor.parse(content["config"]), layers)
 
@@ -105,9 +108,9 @@ class Manifest:
     def total(self) -> int | None:
         """Bytes of the configuration and the layers, each counted once: what a first pull transfers.
 
-        None where the manifest does not tell: of an index and of schema 1.
+        None where the manifest does not tell: of schema 1 and of an index, unless that lists nothing but blobs.
         """
-        if self.config is None:
+        if self.config is None and not (self.layers and self.is_index and not self.manifests):
             return None
         return sum({blob.digest: blob.size or 0 for blob in self.blobs}.values())
 
@@ -123,7 +126,7 @@ class Manifest:
 
     @property
     def is_index(self) -> bool:
-        """Whether it lists manifests instead of layers."""
+        """Whether it is of a format that lists manifests."""
         return self.media_type in _INDEXES
 
     @property

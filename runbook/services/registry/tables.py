@@ -82,12 +82,25 @@ class Tagged:
     @property
     def blobs(self) -> dict[str, Descriptor]:
         """All configurations and layers, by digest."""
-        return {blob.digest: blob for image in self.images for blob in image.blobs}
+        return {blob.digest: blob for image in self._holders for blob in image.blobs}
 
     @property
     def layers(self) -> dict[str, Descriptor]:
         """All layers, by digest."""
-        return {layer.digest: layer for image in self.images for layer in image.layers}
+        return {layer.digest: layer for image in self._holders for layer in image.layers}
+
+    @property
+    def _holders(self) -> tuple[Manifest, ...]:
+        """The manifests that name blobs: those of the images, and an index that lists blobs itself."""
+        return self.images if self.manifest is None or not self.manifest.is_index else (self.manifest, *self.images)
+
+    @property
+    def reachable(self) -> dict[str, Descriptor | None]:
+        """What must stay for the tag to be whole, by digest: its manifest and those that it lists (None), and their
+        configurations and layers, except for foreign ones, which no registry needs to hold."""
+        manifests = [self.digest, *(one.digest for one in self.manifest.manifests)] if self.manifest else [self.digest]
+        blobs = {digest: blob for digest, blob in self.blobs.items() if not blob.urls}
+        return {**dict.fromkeys(filter(None, manifests)), **blobs}
 
     @property
     def size(self) -> int | None:
@@ -180,7 +193,7 @@ def layers_table(found: Survey) -> pd.DataFrame:
     images: dict[str, set[str]] = defaultdict(set)
     used_by: dict[str, dict[str, str]] = defaultdict(dict)  # repository:tag to repository
     for one in found.tagged:
-        for image in one.images:
+        for image in one._holders:
             for layer in image.layers:
                 sizes[layer.digest] = layer.size
                 images[layer.digest].add(image.digest)
