@@ -366,7 +366,7 @@ def located_references(
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         yield place, data
-    elif is_reference(data, names):
+    elif is_reference(data, names) and isinstance(data["secret"], str):
         yield place, SecretReference(data["secret"])
     elif isinstance(data, Mapping):
         for key, value in data.items():
@@ -384,7 +384,7 @@ def reveal(data: Any, names: frozenset[str] = frozenset()) -> Any:
     names |= names_of_secrets(data)
     if isinstance(data, SecretReference):
         return data.resolve().reveal()
-    if is_reference(data, names):
+    if is_reference(data, names) and isinstance(data["secret"], str):
         return SecretReference(data["secret"]).resolve().reveal()
     if isinstance(data, Mapping):
         return {key: reveal(value, names) for key, value in data.items()}

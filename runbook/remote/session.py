@@ -281,7 +281,7 @@ class _RsaKey(paramiko.RSAKey):
     OpenSSH before 7.2 (CentOS 7.0 to 7.3 have 6.6.1) supports no other signature of an RSA key.
     """
 
-    HASHES = {**paramiko.RSAKey.HASHES, "ssh-rsa": hashes.SHA1}  # noqa: RUF012 (as paramiko has it)
+    HASHES = {**paramiko.RSAKey.HASHES, "ssh-rsa": hashes.SHA1}  # type: ignore[misc]  # noqa: RUF012 (as paramiko has it)
 
 
 _PARAMIKO: Any = paramiko.Transport  # with the tables that its types leave out
@@ -321,7 +321,7 @@ class _Transport(paramiko.Transport):
     @property
     def signatures(self) -> list[str]:
         """The signature algorithms that the server announces for logins; none for OpenSSH before 7.2."""
-        announced = self.server_extensions.get("server-sig-algs", b"")
+        announced: bytes = getattr(self, "server_extensions", {}).get("server-sig-algs", b"")
         return announced.decode("ascii", "replace").split(",") if announced else []
 
     def _parse_disconnect(self, message: paramiko.Message) -> None:
