@@ -23,7 +23,6 @@ from runbook.errors import (
     ParameterError,
     RegistryTooOld,
     RunbookError,
-    SecretError,
     TlsMismatch,
     UnexpectedAnswer,
 )
@@ -625,7 +624,7 @@ def test_what_the_page_logs_of_the_password_is_masked_whichever_cell_is_run_firs
     monkeypatch.delenv("RUNBOOK_RECORD", raising=False)
     (tmp_path / "outputs").mkdir()
     (tmp_path / "site.yml").write_text(text(more=SECURE))
-    with pytest.raises(SecretError, match="TEST_REGISTRY_PASSWORD"):
+    with pytest.raises(ParameterError, match="TEST_REGISTRY_PASSWORD"):
         chapter.RegistryWeb("site.yml")
     monkeypatch.setenv("TEST_REGISTRY_PASSWORD", "staple battery")
     opened = chapter.RegistryWeb("site.yml")
