@@ -227,7 +227,10 @@ def test_the_port_takes_the_place_of_the_packages(host: LocalHost, tmp_path: Pat
 
 
 def test_a_folder_for_logs_reaches_bash_as_one_word(tmp_path: Path) -> None:
-    parameters = site(more="mesos: {master: {log_dir: '/var/log/it''s $(here)'}}")
+    parameters = site()
+    master = parameters.mesos.master.model_copy(update={"log_dir": "/var/log/it's $(here)"})  # parameters refuse it
+    mesos = parameters.mesos.model_copy(update={"master": master})
+    parameters = parameters.model_copy(update={"mesos": mesos})
     (lines,) = (step for step in master_settings(parameters) if step.label == "lines in /etc/default/mesos")
     (tmp_path / "default").write_text(lines._edited(b"LOGS=/var/log/mesos\n").decode())  # type: ignore[attr-defined]
     said = subprocess.run(["bash", "-c", f'. {tmp_path}/default; echo "$LOGS"'], capture_output=True, text=True)

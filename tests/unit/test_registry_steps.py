@@ -119,7 +119,7 @@ def test_the_key_is_a_secret_and_its_owner_s(password: str) -> None:
     ("user", "value", "field", "message"),
     [
         ("operator", "x" * 73, "registry.password", "longer than 72 bytes"),
-        ("a:b", PASSWORD, "registry.user", "holds a colon"),
+        ("a:b", PASSWORD, "registry.user", "is not a user's name"),
     ],
 )
 def test_credentials_that_htpasswd_cannot_hold_are_refused(
