@@ -477,7 +477,17 @@ def _file(folder: Path, host: str, port: int) -> Path:
 
 
 def _folder() -> Path:
-    return SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
+    """The directory of the lock files, which all users of the machine share.
+
+    It has no sticky bit: in one that has, Linux (fs.protected_regular) and filelock from 4 on refuse the files that
+    another operator left.
+    """
+    shared = (SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())) / "runbook-locks"
+    with contextlib.suppress(OSError):  # another user's, or not to be made: opening a file there says so
+        shared.mkdir(exist_ok=True)
+        if shared.stat().st_uid == os.getuid():
+            shared.chmod(0o777)
+    return shared
 
 
 def _read(path: Path) -> Holder | None:
