@@ -249,8 +249,8 @@ def test_a_lock_is_given_back(site: Site) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 def test_a_lock_file_that_somebody_else_left_can_be_taken(site: Site, locks: Path) -> None:
-    """In a folder that everybody may write and that is sticky, Linux lets nobody create over a file of another user, not
-    even root (fs.protected_regular, which systemd sets), and filelock 4 refuses to lock it."""
+    """In a sticky folder that everybody may write, Linux lets nobody create over a file of another user, not even root
+    (fs.protected_regular, which systemd sets), and filelock 4 refuses to lock it."""
     locks.chmod(0o1777)
     for path in lock_files(site):
         path.write_text("")
