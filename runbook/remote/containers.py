@@ -201,12 +201,12 @@ def by_tag_only(image_id: str, digests: str) -> bool:
 # what publishes a port
 
 _PUBLISHED = """\
-ids=$(timeout 30 docker ps -q --no-trunc 2>/dev/null) || ids=
+ids=$(timeout 30 docker ps -q --no-trunc 2>/dev/null) || ids=''
 look() { docker inspect --type container -f "$template" "$@" 2>/dev/null; }
 template='published={{.Id}} {{.Name}} {{.Config.Image}}{{range $inside, $bound := .HostConfig.PortBindings}}\
 {{range $bound}} {{.HostPort}}/{{$inside}}{{end}}{{end}}{{range $inside, $bound := .NetworkSettings.Ports}}\
 {{range $bound}} {{.HostPort}}/{{$inside}}{{end}}{{end}} '
-published=
+published=''
 # all at once, unless one was removed in between: then one by one
 [ -z "$ids" ] || published=$(look $ids) || published=$(for id in $ids; do look "$id"; done)
 """
@@ -538,7 +538,7 @@ whole() {{
   printf '%s=%s\\n' "$1" "${{shown#* }}"
   case $image in ("${{shown%% *}} "*) ;; (*) printf 'own=%s\\n' "$(config "${{shown%% *}}")";; esac
 }}
-image=$(config {image}) || image=
+image=$(config {image}) || image=''
 printf 'image=%s\\n' "$image"
 timeout 30 docker info 2>/dev/null | sed -n 's/^ *Logging Driver: /log_driver=/p; s/^ *Default Runtime: /runtime=/p'
 pid=$(cat /var/run/docker.pid 2>/dev/null) || pid=none
@@ -546,9 +546,9 @@ text=$({{ cat /etc/docker/daemon.json; tr '\\0' ' ' < "/proc/$pid/cmdline"; }} 2
 printf 'daemon=%s\\n' "$text"
 grep -q '"proxies"' "${{DOCKER_CONFIG:-${{HOME:-/root}}/.docker}}/config.json" 2>/dev/null && echo proxies=yes
 whole container {name}
-missing= known=
+name={name} missing='' known=''
 for port in {ports}; do
-  printf '%s\\n' "$published" | grep -q "^published=[^ ]* /"{name}" .* $port/[0-9]*/tcp " || missing=yes
+  printf '%s\\n' "$published" | grep -q "^published=[^ ]* /$name .* $port/[0-9]*/tcp " || missing=yes
 done
 [ -n "$missing" ] || exit 0
 for port in {ports}; do
@@ -649,7 +649,7 @@ back() {{
     docker update --restart "${{policy:-no}}" "$id" >/dev/null && echo the earlier container is back >&2
   exit 1
 }}
-made=
+made=''
 docker stop "$id" >/dev/null
 docker rename "$id" {old}
 docker update --restart no "$id" >/dev/null || back"""

@@ -555,6 +555,7 @@ class Session:
         self._gateway = gateway
         self._turn = threading.RLock()
         self._connection: fabric.Connection | None = None
+        self._reached = False
 
     def connect(self, deadline: float | None = None) -> None:
         """Open the connection unless it is open.
@@ -567,14 +568,17 @@ class Session:
         with self._turn:
             if self._is_connected:
                 return
+            # A host that was there a moment ago has its sshd restarted, say, and is worth the whole patience.
+            stop = tenacity.stop_after_delay(patience)
             for attempt in tenacity.Retrying(
                 retry=tenacity.retry_if_exception(lambda error: type(error) is HostUnreachable),
-                stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(patience),
+                stop=stop if self._reached else tenacity.stop_after_attempt(3) | stop,
                 wait=tenacity.wait_random(0.1, 1.0),
                 reraise=True,
             ):
                 with attempt:
                     self._connection = self._connected(_left(limit))
+                    self._reached = True
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError
 

@@ -171,8 +171,9 @@ class PackagedUnit(Report):
     """The effective unit of a service is that of its package, with no drop-ins but those of this runbook.
 
     `own` are the paths of the drop-ins that the runbook writes, `allowed` the file names of drop-ins that the
-    parameters accept (`proxy.conf`). With `verify` the programs of the package are compared as well. Differences are
-    reported with their path and left to the administrator.
+    parameters accept (`proxy.conf`). With `verify` the programs of the package are compared as well. `command` is a
+    pattern: a unit file that was edited in place, and differs in its ExecStart only as far as this matches, is none of
+    the differences. Differences are reported with their path and left to the administrator.
     """
 
     unit: str
@@ -180,6 +181,7 @@ class PackagedUnit(Report):
     own: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     verify: bool = True
+    command: str | None = None
 
     def __post_init__(self) -> None:
         for name in (self.unit, self.package):
@@ -218,6 +220,8 @@ class PackagedUnit(Report):
         for path, flags in state.edited.items():
             what = "was removed" if flags == "missing" else f"was changed after installation (rpm -V: {flags})"
             unit = next((file for file in state.fragments if file.path == path), None)
+            if unit is not None and self.command and _starts_only(unit.text, self.command):
+                continue
             diff = f"-{path}: as package {self.package} brought it\n+{path}: rpm -V: {flags}\n"
             if unit is not None and "5" in flags:
                 diff += "".join(f"+  {line}\n" for line in mask_arguments(unit.text).splitlines())
@@ -246,6 +250,13 @@ class PackagedUnit(Report):
                 )
             )
             yield f"{first.path}{linked} shadows {packaged.path}", diff or f"+{first.path}{linked} (same content)\n"
+
+
+def _starts_only(text: str, command: str) -> bool:
+    """Whether a unit starts what the pattern `command` matches, and sets no environment, user or other command."""
+    starts = re.findall(r"(?m)^ExecStart=(.*)$", text)
+    others = re.search(r"(?m)^(Exec(?!Start=)|Environment|PassEnvironment|User|Group|Sockets)\w*=", text)
+    return len(starts) == 1 and re.fullmatch(command, starts[0].strip()) is not None and others is None
 
 
 def _added(file: UnitFile) -> str:

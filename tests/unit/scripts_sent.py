@@ -33,7 +33,7 @@ from runbook.remote.shell import Piece, compose, heredoc, question
 from runbook.remote.steps import Change, Command, CommandService, Package, Rpm, Service, Step, Upload, sha256
 from runbook.remote.units import Report, SafePaths
 from runbook.secrets import Secret
-from runbook.services import overview, syslog, zookeeper, zookeeper_diagnosis
+from runbook.services import leftovers, overview, syslog, zookeeper, zookeeper_diagnosis
 from runbook.services.docker import daemon, engine, images, ps
 from runbook.services.docker import diagnose as docker_diagnose
 from runbook.services.flags import FlagDaemon
@@ -48,6 +48,7 @@ from runbook.services.mesos.slave_info import Difference
 from runbook.services.mysql import app as mysql_app
 from runbook.services.mysql import client as mysql_client
 from runbook.services.mysql import diagnosis as mysql_diagnosis
+from runbook.services.mysql import drift as mysql_drift
 from runbook.services.mysql import host as mysql_host
 from runbook.services.registry import chapter as registry_chapter
 from runbook.services.registry import diagnose as registry_diagnose
@@ -197,6 +198,9 @@ CHANGES: Mapping[type[Step], tuple[Change, ...]] = {
         _container("update"),
         _container("update", "start"),
         _container("unpause"),
+        _container("rename"),
+        _container("clear", "rename", "update"),
+        _container("rename", "replace"),
     ),
     mesos_steps._Held: (Change(""),),
     mesos_steps.FlagFolder: (Change("", actions=("quorum.rpmnew", "it's one")),),
@@ -314,6 +318,8 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
         "services.mysql.chapter.MySql.retire": lambda: mysql_app.leaks_probe(site),
         "services.mysql.chapter.MySql._inside": lambda: mysql_client.exec_script(ID, 3306, account, ("mysql", "x")),
         "services.mysql.chapter.MySql._drill": lambda: f"docker kill {ID}",
+        "services.mysql.drift.judged": lambda: mysql_drift.question(ID),
+        "services.leftovers.table": lambda: leftovers.question(site),
         "services.mysql.diagnosis.of_containers": lambda: mysql_diagnosis.log_script(ID),
         "services.mysql.host.DataHost.ask": lambda: asked(site, mysql_host.DataHost.ask),
         "services.overview.Overview.software": lambda: overview.question(site),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from runbook.errors import StepFailed
 from runbook.remote.steps import Change
 from runbook.remote.units import HIDE, PackagedUnit, SafePaths, UnitState, command_probe, other_command
 from runbook.secrets import MASK, mask_arguments
+from runbook.services.docker.engine import DOCUMENTS_COMMAND
 
 UNIT = "[Service]\nExecStart=/usr/bin/dockerd -H fd://\n"
 PACKAGED = "/usr/lib/systemd/system/docker.service"
@@ -112,6 +114,23 @@ def test_what_was_changed_of_a_package_in_place_is_named(host: DriftHost, line: 
     (host.root / "verify").write_text(f"{line}\n")
     change = host.plan(STEP)
     assert (change is None) if said is None else (said in kept(change).summary)
+
+
+@pytest.mark.parametrize(
+    ("start", "accepted"),
+    [
+        ("/usr/bin/dockerd -H fd:// --insecure-registry 192.0.2.1:8600", True),  # the document's 7.2
+        ("/usr/bin/docker daemon -H fd:// --insecure-registry=registry:8600", True),
+        ("/usr/bin/dockerd -H fd:// -H tcp://0.0.0.0:2375", False),
+        ("/usr/bin/dockerd -H fd:// --insecure-registry 192.0.2.1:8600\nEnvironment=X=1", False),
+    ],
+)
+def test_a_unit_edited_as_the_document_says_is_no_drift(host: DriftHost, start: str, accepted: bool) -> None:
+    host.file(PACKAGED, UNIT.replace("/usr/bin/dockerd -H fd://", start))
+    (host.root / "verify").write_text(f"S.5....T.    {PACKAGED}\n")
+    step = replace(STEP, command=DOCUMENTS_COMMAND)
+    assert (host.plan(step) is None) is accepted
+    assert host.plan(STEP) is not None
 
 
 def test_a_unit_that_systemd_has_not_read_is_named(host: DriftHost) -> None:

@@ -131,11 +131,16 @@ def service(site: Site) -> DockerService:
     return DockerService(package=site.docker.package, allowed_drop_ins=site.docker.allowed_drop_ins)
 
 
+DOCUMENTS_COMMAND = r"/usr/bin/(docker daemon|dockerd)( -H fd://)?( --insecure-registry[= ][\w.:\[\]-]+)*"
+"""How the document has its readers edit the packaged unit (7.2). Chapter 7 judges the registries named there, and
+chapter 0 lists the edited file among what a set-up by hand left behind."""
+
+
 def drift(site: Site) -> tuple[Step, ...]:
     """What an administrator changed of Docker's units, and who may write its settings."""
     package, allowed = site.docker.package, site.docker.allowed_drop_ins
     return (
-        PackagedUnit(UNIT, package, own=(daemon.REGISTRY_DROP_IN,), allowed=allowed),
+        PackagedUnit(UNIT, package, own=(daemon.REGISTRY_DROP_IN,), allowed=allowed, command=DOCUMENTS_COMMAND),
         PackagedUnit(f"{UNIT}.socket", package, allowed=allowed, verify=False),
         SafePaths(UNIT, ("/etc/docker", daemon.SETTINGS, "/etc/docker/certs.d", "/etc/sysconfig/docker")),
     )
