@@ -51,6 +51,7 @@ fi
 """
 """A node with Docker, as far as this chapter goes, once Docker has read that it trusts nobody."""
 PID = "systemctl show -p MainPID --value docker"
+SHIM = "/opt/centos7/bin/docker"
 
 Open = Callable[..., Any]
 
@@ -81,14 +82,27 @@ def rolled_out(lab: Lab, ask: Ask, tmp_path_factory: pytest.TempPathFactory) -> 
         until(lambda node=node: ":8600" not in insecure(ask, node), seconds=10)  # type: ignore[misc]
         ask(node, f"rm {SETTINGS}")
     found = {}
+    site_file = changed(
+        lab, folder, approvals=["restart-docker"]
+    )  # 1.11's client does not show that a reload is enough
     for name, mode in (("plan", "plan"), ("first", "apply"), ("second", "apply"), ("verify", "verify")):
-        found[name] = statuses(in_process("07_registry", tmp_path_factory.mktemp(name), lab.site_file, mode))
+        found[name] = statuses(in_process("07_registry", tmp_path_factory.mktemp(name), site_file, mode))
     return found
 
 
+@pytest.fixture(scope="module")
+def newer_client(rolled_out: object, lab: Lab, ask: Ask) -> Iterator[None]:
+    """Nodes whose Docker client shows what the daemon read of daemon.json, as 1.13 does, and the profile's does not."""
+    for node in lab.nodes:
+        ask(node, f"mv {SHIM} {SHIM}.aside")
+    yield
+    for node in lab.nodes:
+        ask(node, f"mv {SHIM}.aside {SHIM}")
+
+
 @pytest.fixture
-def open_chapter(rolled_out: object, open_kind: OpenKind) -> Open:
-    """Opens chapter 7, once it was rolled out."""
+def open_chapter(newer_client: object, open_kind: OpenKind) -> Open:
+    """Opens chapter 7, once it was rolled out, on nodes with a newer Docker client."""
     return partial(open_kind, RegistryChapter)
 
 
