@@ -391,9 +391,7 @@ def test_members_in_a_dynamic_file_are_left_to_zookeeper(
     """reconfigEnabled=true: ZooKeeper 3.5 and later takes the members out of zoo.cfg into a file of their own."""
     for node in lab.nodes:
         ask(node, f"cp -p {CFG} /root/cfg; echo reconfigEnabled=true >> {CFG}")
-    accepted = {
-        "site_file": changed(lab, Path(str(lab.site_file.parent)), zookeeper={"allowed_settings": ["reconfigEnabled"]})
-    }
+    accepted = {"site_file": changed(lab, tmp_path, zookeeper={"allowed_settings": ["reconfigEnabled"]})}
     try:
         open_chapter("apply", **accepted).start()
         for node in lab.nodes:
