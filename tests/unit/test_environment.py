@@ -23,8 +23,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PYTHONS = ["3.11.0", "3.11.2", "3.12.0", "3.13.5"]
-"""The oldest of each minor version; Debian 12 has 3.11.2, Debian 13 has 3.13.5 (packages.debian.org/python3)."""
+PYTHONS = ["3.11.0", "3.12.0", "3.13.0"]
+"""The oldest of each minor version: what installs there installs on Debian 12 (3.11.2) and 13 (3.13.5), too."""
 SYSTEM_PYTHON = Path("/usr/bin/python3")
 
 
