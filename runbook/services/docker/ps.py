@@ -99,7 +99,7 @@ def table(hosts: Hosts, tasks: pd.DataFrame | None) -> Table:
     silent = [{"host": host, "state": unanswered(output)} for host, output in answers.items() if not output.ok]
     frame["id"] = frame["id"].str[:12]
     shown = pd.DataFrame([*frame.to_dict("records"), *lost, *silent], columns=frame.columns)
-    return Table(shown.fillna(""), "docker ps", states=("state",), literal=("command",))
+    return Table(shown.astype(object).fillna(""), "docker ps", states=("state",), literal=("command",))
 
 
 def _state(name: str, task: str | None, known: pd.DataFrame | None) -> str:

@@ -376,7 +376,7 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("newest", "created"):
         if column in shown:
             shown[column] = shown[column].dt.strftime("%Y-%m-%d %H:%M").fillna("")
-    return shown.fillna("") if len(shown) else shown
+    return shown.astype(object).fillna("") if len(shown) else shown
 
 
 def _age(span: pd.Timedelta) -> str:
