@@ -214,7 +214,7 @@ def test_a_unit_edited_by_hand_is_warned_of_and_a_restart_asks_first(open_chapte
         chapter = open_chapter("apply")
         table = chapter.unit().frame.set_index("host")
         assert str(table.loc[node.name, "state"]).startswith(f"⚠ {unit} was edited by hand (rpm -V: S.5....T.)")
-        with pytest.raises(GateRefused, match=rf"(?s)'{RESTART}'.*the restart ends 1 container: mesos-.*{USERLAND}"):
+        with pytest.raises(GateRefused, match=rf"(?s)'{RESTART}'.*the restart ends 1 container:\s+mesos-.*{USERLAND}"):
             chapter.start()
         assert ask(node, pid) == before
     finally:
