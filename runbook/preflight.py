@@ -119,9 +119,7 @@ class Preflight:
         for item in self.items:
             cells.setdefault(item.host, {})[item.check] = f"{MARKS[item.state]} {item.found}".rstrip()
         checks = list(dict.fromkeys(item.check for item in self.items))
-        return (
-            pd.DataFrame.from_dict(cells, orient="index", columns=checks).rename_axis("host").astype(object).fillna("")
-        )
+        return pd.DataFrame.from_dict(cells, orient="index", columns=checks).rename_axis("host").fillna("")
 
     @property
     def tables(self) -> list[Table]:

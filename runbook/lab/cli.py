@@ -43,7 +43,7 @@ def lab() -> None:
     "--profile",
     type=click.Choice(profile.NAMES),
     help="What the nodes are like over SSH: the document's platform, with commands, sshd, sudo and sh as CentOS 7 has "
-    "them, or the plain Debian below. Nodes of another profile are made anew.  "
+    "them, or the plain Debian below. Nodes of another profile are recreated.  "
     f"[default: RUNBOOK_LAB_PROFILE, else {profile.DEFAULT}]",
 )
 @click.option(

@@ -165,7 +165,7 @@ def up(
     What is there and right is left alone; nodes beyond that number are removed. RPMs in the folder `packages` (else the
     one that RUNBOOK_LAB_PACKAGES names) take the place of the lab's own of the same names. `profile` (else
     RUNBOOK_LAB_PROFILE, else centos7) is what the nodes are like, `shell` (else RUNBOOK_LAB_SHELL) a program for their
-    /bin/sh; a node of another profile is made anew. `progress` is called with each stage's name as it begins. LabError
+    /bin/sh; a node of another profile is recreated. `progress` is called with each stage's name as it begins. LabError
     where it cannot work, with what is missing.
     """
     if not 1 <= nodes <= LIMIT:
@@ -358,7 +358,7 @@ def _form(engine: Engine, folder: Folder) -> dict[str, Any]:
 
 
 def _shape(engine: Engine, folder: Folder, node: Node, net: Network, tag: str, files: Mapping[str, Entry]) -> str:
-    """Names what a node is made of, its keys and its profile's files included: one of another shape is made anew."""
+    """Names what a node is made of, its keys and its profile's files included: one of another shape is recreated."""
     parts = [tag, str(net.id), json.dumps(_form(engine, folder), sort_keys=True)]
     return digest([*(part.encode() for part in parts), pack(_belongings(node, folder)), pack(files)])
 

@@ -36,7 +36,7 @@ from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import STEADY, Change, Step, Upload, artifact_path, before_after
 from runbook.remote.unasked import Asked, Daemon, Pair, differences, variables
 from runbook.secrets import Secret
-from runbook.services.probes import LISTENERS, Listener, listeners, values
+from runbook.services.probes import INSPECT_EACH, LISTENERS, Listener, listeners, values
 
 RECREATE = "recreate-container"
 """The gate before a container is stopped and made anew."""
@@ -200,16 +200,16 @@ def by_tag_only(image_id: str, digests: str) -> bool:
 
 # what publishes a port
 
-_PUBLISHED = """\
+_PUBLISHED = (
+    INSPECT_EACH
+    + """\
 ids=$(timeout 30 docker ps -q --no-trunc 2>/dev/null) || ids=''
-look() { docker inspect --type container -f "$template" "$@" 2>/dev/null; }
 template='published={{.Id}} {{.Name}} {{.Config.Image}}{{range $inside, $bound := .HostConfig.PortBindings}}\
 {{range $bound}} {{.HostPort}}/{{$inside}}{{end}}{{end}}{{range $inside, $bound := .NetworkSettings.Ports}}\
 {{range $bound}} {{.HostPort}}/{{$inside}}{{end}}{{end}} '
-published=''
-# all at once, unless one was removed in between: then one by one
-[ -z "$ids" ] || published=$(look $ids) || published=$(for id in $ids; do look "$id"; done)
+published=$(inspect_each "$template" $ids)
 """
+)
 PUBLISHED = _PUBLISHED + "printf '%s\\n' \"$published\"\n"
 """Prints a line `published=ID /NAME IMAGE PORT/INSIDE…` for each container that runs; see `Published`."""
 

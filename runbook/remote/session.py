@@ -410,8 +410,6 @@ def _open(login: Login, connection: fabric.Connection) -> None:
 def _open_or_name_error(login: Login, connection: fabric.Connection) -> None:
     try:
         connection.open()
-    except RunbookError:
-        raise
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise _incompatible(login, error) from error
     except (OSError, EOFError, paramiko.SSHException) as error:

@@ -135,6 +135,14 @@ class Table:
         return f"{self.caption}\n{frame}" if self.caption else frame
 
 
+def blank_missing(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame with an empty text in the place of each missing value, in columns of numbers, too.
+
+    pandas 3 refuses a text there while the column keeps its type.
+    """
+    return frame.astype(object).fillna("")
+
+
 def folded(frame: pd.DataFrame, width: int = 100) -> str:
     """A frame as text of at most `width` columns, for messages: cells are folded, never cut."""
     console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)

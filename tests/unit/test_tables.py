@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from runbook.views.tables import LARGE, Table, Tone, tone
+from runbook.views.tables import LARGE, Table, Tone, blank_missing, tone
 
 EVIL = "<script>alert('x')</script> & \"more\""
 
@@ -81,3 +81,8 @@ def test_a_terminal_gets_text_with_colours_and_nothing_for_what_is_missing() -> 
     text = out.getvalue()
     assert "\x1b[1;31m✗ down" in text
     assert "None" not in text
+
+
+def test_what_is_missing_is_blank_in_a_column_of_numbers_too() -> None:
+    frame = pd.DataFrame({"host": ["node1", None], "port": [None, None], "size": [1.5, None]})
+    assert blank_missing(frame.astype({"port": "float64"})).to_numpy().tolist() == [["node1", "", 1.5], ["", "", ""]]

@@ -23,7 +23,7 @@ from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
 from runbook.services.probes import INSPECT_EACH, values
-from runbook.views.tables import Table
+from runbook.views.tables import Table, blank_missing
 
 CONTAINERS: Schema = {
     "host": "string",
@@ -99,7 +99,7 @@ def table(hosts: Hosts, tasks: pd.DataFrame | None) -> Table:
     silent = [{"host": host, "state": unanswered(output)} for host, output in answers.items() if not output.ok]
     frame["id"] = frame["id"].str[:12]
     shown = pd.DataFrame([*frame.to_dict("records"), *lost, *silent], columns=frame.columns)
-    return Table(shown.astype(object).fillna(""), "docker ps", states=("state",), literal=("command",))
+    return Table(blank_missing(shown), "docker ps", states=("state",), literal=("command",))
 
 
 def _state(name: str, task: str | None, known: pd.DataFrame | None) -> str:

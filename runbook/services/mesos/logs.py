@@ -108,7 +108,7 @@ def milestones(hosts: Hosts, folder: str, program: str, wanted: Mapping[str, re.
         rows.append(row)
     columns = ["host", *wanted, *(["problem"] if any("problem" in row for row in rows) else [])]
     frame = pd.DataFrame(rows, columns=columns, dtype=object)
-    return Table(frame.astype(object).fillna(""), f"{program}.INFO: what a start leaves", states=tuple(wanted))
+    return Table(frame.fillna(""), f"{program}.INFO: what a start leaves", states=tuple(wanted))
 
 
 def milestones_probe(folder: str, program: str, wanted: Mapping[str, re.Pattern[str]]) -> str:

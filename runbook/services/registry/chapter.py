@@ -29,7 +29,7 @@ from runbook.services.registry.client import Registry
 from runbook.services.registry.garbage import Garbage
 from runbook.services.registry.tables import Survey, layers_table, repositories_table, survey, tags_table
 from runbook.services.registry.trust import Trust
-from runbook.views.tables import Table
+from runbook.views.tables import Table, blank_missing
 from runbook.wording import plural, size
 
 DELETE = "delete-tag"
@@ -376,7 +376,7 @@ def _readable(frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("newest", "created"):
         if column in shown:
             shown[column] = shown[column].dt.strftime("%Y-%m-%d %H:%M").fillna("")
-    return shown.astype(object).fillna("") if len(shown) else shown
+    return blank_missing(shown) if len(shown) else shown
 
 
 def _age(span: pd.Timedelta) -> str:

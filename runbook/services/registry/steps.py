@@ -128,9 +128,6 @@ def credentials(site: Site) -> tuple[str, Secret] | None:
     settings = site.registry
     if settings.security != "tls" or settings.user is None or settings.password is None:
         return None
-    if ":" in settings.user:
-        message = "holds a colon, which ends a user's name in htpasswd"
-        raise ParameterError([Problem(site.file, 0, "registry.user", message, "choose a name without one")])
     password = settings.password.resolve()
     if len(password.reveal().encode()) > _LONGEST:
         message = f"is longer than {_LONGEST} bytes, of which bcrypt takes no more"
