@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -74,6 +75,16 @@ class _Script(Step):
         return ":"
 
 
+def _await_later_than_start(pid: int) -> None:
+    """Return once the clock is beyond the resolution with which the start of a process is known (`man 5 proc`)."""
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) * tick
+    # The start is rounded down to a tick, and so is the uptime from which the probe reckons it in the host's time;
+    # a file is dated by a clock that steps with the kernel's timer, which may run at 100 Hz.
+    while time.clock_gettime(time.CLOCK_BOOTTIME) < started + 10 * tick:
+        time.sleep(tick)
+
+
 @dataclass
 class DriftHost:
     """`properties` are what `systemctl show` prints; `owned` are the paths that packages own."""
@@ -118,13 +129,14 @@ class DriftHost:
     def running(self, *words: str, **environment: str) -> Iterator[None]:
         """Within, the unit's process has these words at the end of its command line, and this environment.
 
-        It is younger than the files that are there.
+        It is younger than the files that are there, and older than each that is written within.
         """
         for path in (self.root / "etc").rglob("*"):
             os.utime(path, (0, 0))
         variables = {"PATH": os.environ["PATH"], **environment}
         with subprocess.Popen(["sh", "-c", "sleep 120; :", *words], env=variables) as process:
             self.properties["MainPID"] = str(process.pid)
+            _await_later_than_start(process.pid)
             try:
                 yield
             finally:
