@@ -6,10 +6,13 @@ died; 130 and 143 after Ctrl-C and SIGTERM.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +37,36 @@ def print_anywhere() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it lasts as long as we do)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if type(sys.stdout) is io.TextIOWrapper and sys.stdout is sys.__stdout__:
+        stream = sys.stdout
+        encoding, lines, through = stream.encoding, stream.line_buffering, stream.write_through
+        sys.stdout = _Output(stream.detach(), encoding, errors="replace", line_buffering=lines, write_through=through)
+
+
+class OutputFailed(OSError):
+    """Standard output cannot be written, as where it goes to a full disk."""
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output whose errors can be told from those of other files; a reader that went away is click's matter."""
+
+    def write(self, text: str, /) -> int:
+        with _named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _named():
+            super().flush()
+
+
+@contextlib.contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        raise OutputFailed(error.errno, error.strerror) from error
 
 
 class Refused(click.ClickException):
@@ -69,7 +102,16 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         print_anywhere()
-        return super().main(*args, **kwargs)
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                if isinstance(sys.stdout, _Output) and not sys.stdout.closed:
+                    sys.stdout.flush()
+        except OutputFailed as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer is flushed at the end
+            click.echo(f"Error: standard output cannot be written: {error.strerror}; its text is incomplete", err=True)
+            sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

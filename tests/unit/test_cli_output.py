@@ -117,3 +117,19 @@ def test_an_output_that_takes_nothing_is_no_traceback(arguments: list[str], redi
     )
     assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
     assert b"Exception ignored" not in done.stderr, done.stderr.decode(errors="replace")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "site.yml"], ["record", "list"]], ids=" ".join)
+def test_an_output_on_a_full_disk_is_one_message_and_no_success(arguments: list[str], folder: Path) -> None:
+    with open("/dev/full", "wb") as full:  # each write fails as on a full disk (man 4 full)
+        done = subprocess.run(
+            [*RUN, *arguments],
+            cwd=folder,
+            env=environment(folder),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    message = "Error: standard output cannot be written: No space left on device; its text is incomplete\n"
+    assert (done.returncode, done.stderr.decode()) == (1, message)
