@@ -155,6 +155,17 @@ def test_blobs_that_a_tag_needs_are_no_garbage(monkeypatch: pytest.MonkeyPatch, 
     assert found.refused == "it would delete what app:1 consists of"
 
 
+@pytest.mark.parametrize("unread", [True, False])
+def test_nothing_is_collected_while_it_is_not_known_what_a_tag_needs(
+    monkeypatch: pytest.MonkeyPatch, unread: bool
+) -> None:
+    tag = Tagged("app", "1", f"sha256:{'e' * 64}", problem="the answer is no manifest", unread=unread)
+    monkeypatch.setattr(garbage, "survey", lambda _: Survey(("app",), (tag,), 0.0))
+    found = garbage._sparing(site(), read("node1", printed(OLD, found=FOUND), "registry", False))
+    refused = "could not determine what app:1 (the answer is no manifest) consists of"
+    assert found.refused == (refused if unread else "")
+
+
 def test_what_a_tag_needs_is_asked_for_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, config, foreign = (Descriptor("", f"sha256:{digit * 64}", 1) for digit in "abd")
     image = Manifest("app", DOCKER_MANIFEST, f"sha256:{C}", b"", config, (layer, replace(foreign, urls=("http://x",))))

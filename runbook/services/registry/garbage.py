@@ -190,6 +190,14 @@ def _sparing(site: Site, found: Garbage) -> Garbage:
         tagged = survey(registry).tagged
     gone = {*found.manifests, *(item.digest for item in found.items)}
     broken = [f"{one.repository}:{one.tag}" for one in tagged if not gone.isdisjoint(one.reachable)]
+    unread = [f"{tag.repository}:{tag.tag} ({tag.problem})" for tag in tagged if tag.unread]
+    if unread and not broken:
+        more = f" and {len(unread) - 5:,} more" if len(unread) > 5 else ""
+        return replace(
+            found,
+            refused=f"could not determine what {', '.join(unread[:5])}{more} consists of",
+            remedy="push these images again or delete these tags (7.3), then collect",
+        )
     if not broken:
         return found
     more = f" and {len(broken) - 5:,} more" if len(broken) > 5 else ""

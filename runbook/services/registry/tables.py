@@ -68,7 +68,8 @@ HISTORY: Schema = {
 class Tagged:
     """One tag, and what it names: its manifest, those of the images behind it, and their configurations.
 
-    `problem`: why it is not all there; a tag may name what is lost.
+    `nested` are the indexes that its index lists, at any depth. `problem`: why it is not all there; a
+    tag may name what is lost. `unread`: a manifest is there and cannot be read, so that what it needs is not known.
     """
 
     repository: str
@@ -78,6 +79,8 @@ class Tagged:
     images: tuple[Manifest, ...] = ()
     configs: tuple[ImageConfig, ...] = ()
     problem: str | None = None
+    nested: tuple[Manifest, ...] = ()
+    unread: bool = False
 
     @property
     def blobs(self) -> dict[str, Descriptor]:
@@ -91,14 +94,18 @@ class Tagged:
 
     @property
     def _holders(self) -> tuple[Manifest, ...]:
-        """The manifests that name blobs: those of the images, and an index that lists blobs itself."""
-        return self.images if self.manifest is None or not self.manifest.is_index else (self.manifest, *self.images)
+        """The manifests that may name blobs: those of the images, and an index that lists blobs itself."""
+        return (*self._indexes, *self.images)
+
+    @property
+    def _indexes(self) -> tuple[Manifest, ...]:
+        return (self.manifest, *self.nested) if self.manifest and self.manifest.is_index else ()
 
     @property
     def reachable(self) -> dict[str, Descriptor | None]:
         """What must stay for the tag to be whole, by digest: its manifest and those that it lists (None), and their
         configurations and layers, except for foreign ones, which no registry needs to hold."""
-        manifests = [self.digest, *(one.digest for one in self.manifest.manifests)] if self.manifest else [self.digest]
+        manifests = [self.digest, *(listed.digest for index in self._indexes for listed in index.manifests)]
         blobs = {digest: blob for digest, blob in self.blobs.items() if not blob.urls}
         return {**dict.fromkeys(filter(None, manifests)), **blobs}
 
@@ -133,10 +140,12 @@ def survey(registry: Registry, repositories: Iterable[str] | None = None) -> Sur
     tags = [(name, tag) for name, found in zip(names, listed, strict=True) for tag in found]
     digests = _digests(registry, tags)
     manifests = _manifests(registry, digests)
-    indexes = [(place[0], manifests[digest]) for place, digest in digests.items() if isinstance(digest, str)]
-    members = [(name, one.digest) for name, index in indexes if isinstance(index, Manifest) for one in index.manifests]
-    digests |= _digests(registry, members)  # whether they are still there
-    manifests |= _manifests(registry, {place: digests[place] for place in members})
+    places = list(digests)
+    while members := [place for place in _listed(places, digests, manifests) if place not in digests]:
+        asked_for = _digests(registry, members)  # whether they are still there
+        digests |= asked_for
+        manifests |= _manifests(registry, asked_for)
+        places = members
     images = [found for found in manifests.values() if isinstance(found, Manifest) and not found.is_index]
     asked = registry.each(lambda image: _attempt(lambda: registry.image(image.repository, image)), images)
     configs = dict(zip((image.digest for image in images), asked, strict=True))
@@ -249,6 +258,20 @@ def _manifests(registry: Registry, digests: Mapping[_Place, str | ServiceError])
     return dict(zip(where, found, strict=True))
 
 
+def _listed(
+    places: Iterable[_Place],
+    digests: Mapping[_Place, str | ServiceError],
+    manifests: Mapping[str, Manifest | ServiceError],
+) -> dict[_Place, None]:
+    """The manifests that the indexes at these places list, each once."""
+    named = [
+        (repository, manifests[digest])
+        for repository, name in places
+        if isinstance(digest := digests[repository, name], str)
+    ]
+    return {(name, one.digest): None for name, index in named if isinstance(index, Manifest) for one in index.manifests}
+
+
 def _attempt(ask: Callable[[], Given]) -> Given | ServiceError:
     try:
         return ask()
@@ -272,13 +295,21 @@ def _tagged(
     digest, manifest = digests[place], found(place)
     known = digest if isinstance(digest, str) else None
     if isinstance(manifest, ServiceError):
-        return Tagged(repository, tag, known, problem=manifest.message)
-    members = [found((repository, one.digest)) for one in manifest.manifests] if manifest.is_index else [manifest]
+        return Tagged(repository, tag, known, problem=manifest.message, unread=not isinstance(manifest, NotFound))
+    members: list[Manifest | ServiceError] = [manifest]
+    seen = {manifest.digest}
+    for member in members:  # grows: an index may list indexes
+        if isinstance(member, Manifest) and member.is_index:
+            new = dict.fromkeys(one.digest for one in member.manifests if one.digest not in seen)
+            seen |= new.keys()
+            members += [found((repository, digest)) for digest in new]
+    nested = tuple(member for member in members[1:] if isinstance(member, Manifest) and member.is_index)
     images = tuple(member for member in members if isinstance(member, Manifest) and not member.is_index)
     made = [configs[image.digest] for image in images]
     problems = [one.message for one in (*members, *made) if isinstance(one, ServiceError)]
     read = tuple(config for config in made if isinstance(config, ImageConfig))
-    return Tagged(repository, tag, known, manifest, images, read, "; ".join(problems) or None)
+    unread = any(isinstance(one, ServiceError) and not isinstance(one, NotFound) for one in members)
+    return Tagged(repository, tag, known, manifest, images, read, "; ".join(problems) or None, nested, unread)
 
 
 def _platforms(one: Tagged) -> str | None:
