@@ -17,6 +17,7 @@ LOCKED = (
     "App is locked by one or more deployments. Override with the option '?force=true'. "
     "View details at '/v2/deployments/<DEPLOYMENT_ID>'."
 )
+OPERATORS = "Constraint operator must be one of the following: [UNIQUE, LIKE, CLUSTER, GROUP_BY, UNLIKE]"
 TOO_BIG = {"cmd": "sleep 1", "cpus": 1000}
 """Fits no slave, so that its deployment never ends by itself."""
 
@@ -78,12 +79,15 @@ def test_an_app_from_its_creation_to_its_end(marathon: Asked) -> None:
 
 def test_the_environment_of_a_task(marathon: Asked) -> None:
     name = fresh("environment")
-    app = marathon.deploy({"id": name, **SERVE, "ports": [0, 18500], "env": {"OWN": "a b", "HOST": "mine"}})
+    app = marathon.deploy(
+        {"id": name, **SERVE, "ports": [0, 18500], "env": {"OWN": "a b", "HOST": "mine"}, "labels": {"a.-b": "c"}}
+    )
     (task,) = app["tasks"]
     seen = eventually(lambda: requests.get(address(task), timeout=5).json(), "the task answers")
     first, second = map(str, task["ports"])
     wanted = {"PORT": first, "PORT0": first, "PORT1": second, "PORTS": f"{first},{second}", "PORT_18500": second}
     wanted |= {"MARATHON_APP_ID": name, "MARATHON_APP_VERSION": task["version"], "MESOS_TASK_ID": task["id"]}
+    wanted |= {"MARATHON_APP_RESOURCE_MEM": "16.0", "MARATHON_APP_LABEL_A_B": "c"}
     wanted |= {"OWN": "a b", "HOST": "mine", f"PORT_{app['ports'][0]}": first}
     assert {key: seen.get(key) for key in wanted} == wanted
 
@@ -109,8 +113,11 @@ def test_an_id_that_is_taken(marathon: Asked) -> None:
         (
             {"upgradeStrategy": {"minimumHealthCapacity": 1.2}},
             "/upgradeStrategy/minimumHealthCapacity",
-            "is greater than 1",
+            "got 1.2, expected between 0.0 and 1.0",
         ),
+        ({"cpus": -3}, "/cpus", "got -3.0, expected 0.0 or more"),
+        ({"instances": -3}, "/instances", "got -3, expected 0 or more"),
+        ({"container": {"type": "DOCKER"}}, "/container/docker", "must not be empty"),
         (
             {"cmd": None},
             "/",
@@ -135,6 +142,10 @@ def test_an_app_that_is_not_valid(marathon: Asked, change: Json, path: str, erro
         ({"id": 5}, "/id", "error.expected.jsstring"),
         ({"instances": "three"}, "/instances", "error.expected.jsnumber"),
         ({"requirePorts": 1}, "/requirePorts", "error.expected.jsboolean"),
+        ({"cmd": ""}, "/cmd", "error.minLength"),
+        ({"constraints": [["hostname", "NEAR"]]}, "/constraints(0)", OPERATORS),
+        ({"healthChecks": [{"protocol": "FTP"}]}, "/healthChecks(0)/protocol", "FTP is not a valid protocol"),
+        ({"container": {"type": "DOCKER", "docker": {}}}, "/container/docker/image", "error.path.missing"),
     ],
 )
 def test_an_app_of_the_wrong_types(marathon: Asked, change: Json, path: str, error: str) -> None:
@@ -149,6 +160,13 @@ def test_a_body_that_is_not_json(marathon: Asked) -> None:
     said = answer.json()
     assert said["message"] == "Invalid JSON"
     assert isinstance(said["details"], str)
+    empty = marathon.ask("POST", "/v2/apps", "")
+    assert (empty.status_code, empty.json()) == (400, {"message": "Please specify data in JSON format"})
+
+
+def test_a_body_of_another_type_is_not_read(marathon: Asked) -> None:
+    answer = requests.post(f"{marathon.url}/v2/apps", "id: a", headers={"Content-Type": "text/plain"}, timeout=20)
+    assert answer.status_code == 415
 
 
 @pytest.mark.parametrize(
@@ -250,6 +268,33 @@ def test_fields_that_exclude_each_other(marathon: Asked, change: Json, fields: s
     assert f"You cannot specify both {fields}" in answer.text
 
 
+def test_a_version_that_is_not_there(marathon: Asked) -> None:
+    name = fresh("versions")
+    marathon.deploy({"id": name, **SLEEP, "instances": 0})
+    answer = marathon.ask("PUT", f"/v2/apps{name}", {"version": "2015-01-01T00:00:00.000Z"})
+    assert (answer.status_code, answer.json()) == (404, {"message": f"App '{name}' does not exist"})
+    assert marathon.ask("GET", f"/v2/apps{name}/versions/latest").status_code == 422
+
+
+def test_only_what_was_given_of_container_and_checks_is_shown(marathon: Asked) -> None:
+    docker = {"type": "DOCKER", "docker": {"image": "busybox"}}
+    checks = [{"protocol": "TCP"}, {"protocol": "HTTP", "port": 80}]
+    app = marathon.deploy({"id": fresh("shown"), **SLEEP, "instances": 0, "container": docker, "healthChecks": checks})
+    assert not app["container"]["docker"].keys() & {"network", "portMappings"}
+    tcp, http = app["healthChecks"]
+    assert ("path" in tcp, tcp["portIndex"]) == (False, 0)
+    assert (http["port"], http.keys() & {"path", "portIndex"}) == (80, set())
+
+
+def test_only_archives_of_a_posted_app_are_extracted(marathon: Asked) -> None:
+    name = fresh("fetched")
+    uris = ["http://localhost/a.tar.gz", "http://localhost/b.txt"]
+    app = marathon.deploy({"id": name, **SLEEP, "instances": 0, "uris": uris})
+    assert [entry["extract"] for entry in app["fetch"]] == [True, False]
+    assert_deployed(marathon.ask("PUT", f"/v2/apps{name}", {"uris": uris[1:]}))
+    assert marathon.app(name)["fetch"] == [{"uri": uris[1], "extract": True, "executable": False, "cache": False}]
+
+
 def test_readiness_checks_are_kept_with_their_defaults(marathon: Asked) -> None:
     app = marathon.deploy({"id": fresh("ready"), **SLEEP, "instances": 0, "readinessChecks": [{"path": "/up"}]})
     assert_is("App", app)
@@ -321,6 +366,30 @@ def test_killing_a_task_that_is_not_there(marathon: Asked) -> None:
     marathon.deploy({"id": name, **SLEEP, "instances": 0})
     answer = marathon.ask("DELETE", f"/v2/apps{name}/tasks/not-existing")
     assert (answer.status_code, answer.json()) == (404, {"message": "Task 'not-existing' does not exist"})
+
+
+def test_scaling_down_by_a_task_that_is_not_there(marathon: Asked) -> None:
+    """404 names the app where it has no task at all; else there is a deployment of nothing."""
+    empty, name = fresh("empty"), fresh("one")
+    marathon.deploy({"id": empty, **SLEEP, "instances": 0})
+    (task,) = marathon.deploy({"id": name, **SLEEP})["tasks"]
+    answer = marathon.ask("DELETE", f"/v2/apps{empty}/tasks", scale="true")
+    assert (answer.status_code, answer.json()) == (404, {"message": f"App '{empty}' does not exist"})
+    assert_deployed(marathon.ask("DELETE", f"/v2/apps{name}/tasks/not-existing", scale="true"))
+    assert_deployed(marathon.ask("POST", "/v2/tasks/delete", {"ids": ["not.existing"]}, scale="true"))
+    marathon.quiet()
+    assert [one["id"] for one in marathon.running(name, 1)] == [task["id"]]
+    for method, path in (("DELETE", f"/v2/apps{name}/tasks"), ("POST", "/v2/tasks/delete")):
+        answer = marathon.ask(method, path, {"ids": [task["id"]]}, scale="true", wipe="true")
+        said = "You cannot use scale and wipe at the same time."
+        assert (answer.status_code, answer.json()) == (400, {"message": said})
+
+
+def test_a_status_that_is_none_filters_nothing(marathon: Asked) -> None:
+    name = fresh("status")
+    (task,) = marathon.deploy({"id": name, **SLEEP})["tasks"]
+    assert task["id"] in [one["id"] for one in marathon.get("/v2/tasks", status="odd")["tasks"]]
+    assert task["id"] not in [one["id"] for one in marathon.get("/v2/tasks", status="staging")["tasks"]]
 
 
 def test_no_task_of_an_app_in_deployment_is_killed(marathon: Asked) -> None:
@@ -525,6 +594,25 @@ def test_health_checks_decide_when_a_deployment_is_done(marathon: Asked) -> None
     eventually(lambda: task["id"] not in [one["id"] for one in marathon.tasks(name)], "the sick task is killed")
     marathon.running(name, 1)
     assert "health check" in marathon.app(name)["lastTaskFailure"]["message"]
+
+
+def test_a_task_is_killed_at_the_failure_after_the_last_that_is_allowed(marathon: Asked) -> None:
+    """HealthCheckActor looks at the count before the failure, and the next task starts without a delay."""
+    name = fresh("sick")
+    check = {"protocol": "HTTP", "path": "/", "gracePeriodSeconds": 20, "intervalSeconds": 1, "timeoutSeconds": 2}
+    app = {"id": name, **SERVE, "healthChecks": [{**check, "maxConsecutiveFailures": 2}]}
+    (task,) = marathon.deploy({**app, "backoffSeconds": 600, "maxLaunchDelaySeconds": 600})["tasks"]
+    requests.post(f"{address(task)}/sick", timeout=5)
+    counts: set[int] = set()
+
+    def is_replaced() -> bool:
+        found = marathon.tasks(name)
+        old = [one for one in found if one["id"] == task["id"]]
+        counts.update(result["consecutiveFailures"] for one in old for result in one["healthCheckResults"])
+        return any(one["id"] != task["id"] and one["startedAt"] for one in found)
+
+    eventually(is_replaced, "another task runs")
+    assert 2 in counts
 
 
 def test_a_deployment_waits_for_health(marathon: Asked) -> None:

@@ -14,4 +14,9 @@ sources of 1.1 give. It needs Python 3.11 and kazoo, and holds a lab's tens of t
 
 What it leaves out, and refuses where it is asked for: writing groups, COMMAND health checks, persistent volumes, IP
 per task, event callbacks, resource roles, authentication and HTTPS.
+
+Where it differs from 1.1.1 without a refusal, and no contract test claims otherwise: the text form of tasks, globs in
+ids, sets in label selectors, one deployment for each app of a PUT of many, headers against caching, a relative
+`Location`, the events of health checks added and removed and of the scheduler's registration, and addresses below
+`/v2` that serve schemas, plugins, artifacts and subscriptions.
 """

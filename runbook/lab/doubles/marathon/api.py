@@ -2,16 +2,18 @@
 
 import copy
 import re
+import uuid
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from .apps import Json, Refused, absolute, malformed, read, unknown_app, updated
+from .apps import Json, Refused, absolute, malformed, read, timestamp, unknown_app, updated
 from .deployments import Deployment
 from .flags import VERSION, Flags
 from .scheduler import Scheduler
 from .tasks import Task
-from .web import Answer, Request, Response, Stream, jetty_error, message, reply
+from .web import JSON_TYPE, Answer, Request, Response, Stream, jetty_error, message, reply
 
 Handler = Callable[..., Answer]
 _VERSION_ALONE = "The 'version' field may only be combined with the 'id' field."
@@ -59,6 +61,9 @@ class Api:
     def answer(self, request: Request) -> Answer:
         """The answer to a request. Raises KazooException where the store fails."""
         path = unquote(request.path)
+        kind = request.headers.get("content-type", JSON_TYPE).partition(";")[0].strip().lower()
+        if request.body and kind != JSON_TYPE:
+            return jetty_error(415, path, "Unsupported Media Type")
         others = set()
         for method, pattern, handler in self._routes:
             if match := pattern.fullmatch(path):
@@ -100,7 +105,7 @@ class Api:
         app_id = _named(update)
         if app_id in self._scheduler.apps:
             return message(409, f"An app with id [{app_id}] already exists.")
-        app = updated(None, app_id, update)
+        app = updated(None, app_id, update, posted=True)
         read_as = copy.deepcopy(app)  # before ports are given out
         self._tell(request, app)
         deployment = self._scheduler.deploy(app_id, app, force=request.flag("force"))
@@ -131,9 +136,12 @@ class Api:
         given = {name for name, value in update.items() if value is not None} - {"id"}
         if "version" in given and len(given) > 1:
             raise Refused(422, {"message": f"requirement failed: {_VERSION_ALONE}"})
-        after = (
-            self._at(app_id, update["version"]) if before and given == {"version"} else updated(before, app_id, update)
-        )
+        if before and given == {"version"}:
+            after = self._at(app_id, update["version"])
+            if after is None:
+                raise unknown_app(app_id)
+        else:
+            after = updated(before, app_id, update)
         return self._scheduler.deploy(app_id, after, force=force)
 
     def _delete(self, request: Request, name: str) -> Answer:
@@ -148,13 +156,17 @@ class Api:
         return reply({"versions": self._scheduler.versions(self._scheduler.app(absolute(name))["id"])})
 
     def _version(self, request: Request, name: str, version: str) -> Answer:
-        return reply(self._at(self._scheduler.app(absolute(name))["id"], version))
-
-    def _at(self, app_id: str, version: str) -> Json:
-        found = self._scheduler.store.get(f"app:{app_id}:{version}")
-        if found is None:
+        app_id = self._scheduler.app(absolute(name))["id"]
+        if (found := self._at(app_id, version)) is None:
             raise unknown_app(app_id, version)
-        return found
+        return reply(found)
+
+    def _at(self, app_id: str, version: str) -> Json | None:
+        try:
+            datetime.fromisoformat(version)
+        except ValueError as error:
+            raise Refused(422, {"message": f'Invalid format: "{version}"'}) from error
+        return self._scheduler.store.get(f"app:{app_id}:{version}")
 
     def _shown(self, app: Json, embeds: Iterable[str]) -> Json:
         tasks = self._scheduler.tasks_of(app["id"])
@@ -182,7 +194,8 @@ class Api:
     # Tasks
 
     def _tasks(self, request: Request) -> Answer:
-        wanted = {*request.values("status"), *request.values("status[]")} or {"running", "staging"}
+        states = {"running", "staging"}
+        wanted = states & {*request.values("status"), *request.values("status[]")} or states
         tasks = [
             task for task in self._scheduler.tasks.values() if ("running" if task.started_at else "staging") in wanted
         ]
@@ -195,29 +208,37 @@ class Api:
 
     def _kill_all(self, request: Request, name: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
+        _refuse_scale_and_wipe(request)
         hosts = set(request.values("host")) - {"*"}
         tasks = [task for task in self._scheduler.tasks_of(app_id) if not hosts or task.host in hosts]
         if request.flag("scale"):
+            if not self._scheduler.tasks_of(app_id):
+                raise unknown_app(app_id)
             return self._scaled_down(request, {app_id: tasks})
         self._kill(tasks)
         return reply({"tasks": [task.bare() for task in tasks]})
 
     def _kill_one(self, request: Request, name: str, task_id: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
+        _refuse_scale_and_wipe(request)
         task = self._scheduler.tasks.get(task_id)
-        if task is None or task.app_id != app_id:
-            return message(404, f"Task '{task_id}' does not exist")
+        known = task is not None and task.app_id == app_id
         if request.flag("scale"):
-            return self._scaled_down(request, {app_id: [task]})
+            if not self._scheduler.tasks_of(app_id):
+                raise unknown_app(app_id)
+            return self._scaled_down(request, {app_id: [task]} if task and known else {})
+        if task is None or not known:
+            return message(404, f"Task '{task_id}' does not exist")
         self._kill([task])
         return reply({"task": task.bare()})
 
     def _kill_given(self, request: Request) -> Answer:
+        _refuse_scale_and_wipe(request)
         ids = read(request.body).get("ids")
         if not isinstance(ids, list):
             return message(400, "Invalid JSON", details=[{"path": "/ids", "errors": ["error.path.missing"]}])
         if strange := [task_id for task_id in ids if "." not in task_id]:
-            return message(400, f"Invalid task id '{strange[0]}'")
+            return message(400, f"Invalid task id '{strange[0]}'.")
         tasks = [task for task_id in ids if (task := self._scheduler.tasks.get(task_id))]
         if not request.flag("scale"):
             self._kill(tasks)
@@ -234,7 +255,12 @@ class Api:
             target = {**app, "instances": max(0, app["instances"] - len(tasks))}
             condemned = [task.id for task in tasks]
             answers.append(self._scheduler.deploy(app_id, target, force=request.flag("force"), condemned=condemned))
-        return self._deployed(answers[-1]) if answers else reply({"tasks": []})
+        # Without a task to kill there is a deployment all the same, of nothing.
+        return (
+            self._deployed(answers[-1])
+            if answers
+            else reply({"version": timestamp(), "deploymentId": str(uuid.uuid4())})
+        )
 
     def _kill(self, tasks: list[Task]) -> None:
         """Kill tasks, but those of an app in deployment, of which none is killed: its lock cannot be had."""
@@ -365,6 +391,11 @@ class Api:
     def _front(self, request: Request) -> Answer:
         says = f"A rehearsal double of Marathon {VERSION}. See <a href=/v2/apps>/v2/apps</a>."
         return Response(200, f"<!DOCTYPE html><title>Marathon</title><p>{says}".encode(), {"Content-Type": "text/html"})
+
+
+def _refuse_scale_and_wipe(request: Request) -> None:
+    if request.flag("scale") and request.flag("wipe"):
+        raise Refused(400, {"message": "You cannot use scale and wipe at the same time."})
 
 
 def _named(update: Any) -> str:

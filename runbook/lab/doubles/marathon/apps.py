@@ -46,8 +46,6 @@ DEFAULTS: Json = {
 }
 HEALTH_CHECK: Json = {
     "protocol": "HTTP",
-    "path": "/",
-    "portIndex": 0,
     "gracePeriodSeconds": 300,
     "intervalSeconds": 60,
     "timeoutSeconds": 20,
@@ -65,7 +63,9 @@ READINESS_CHECK: Json = {
     "preserveLastResponse": False,
 }
 """ReadinessCheck.scala. They are kept and shown; no deployment waits for them."""
-DOCKER: Json = {"image": None, "network": None, "privileged": False, "parameters": [], "forcePullImage": False}
+DOCKER: Json = {"image": None, "privileged": False, "parameters": [], "forcePullImage": False}
+FETCH: Json = {"extract": True, "executable": False, "cache": False}
+ARCHIVES = (".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz", ".zip")  # FetchUri.scala
 PORT_MAPPING: Json = {"containerPort": 0, "hostPort": 0, "servicePort": 0, "protocol": "tcp", "labels": {}}
 
 
@@ -113,6 +113,8 @@ def absolute(app_id: str) -> str:
 
 def read(body: bytes, kind: type = dict) -> Any:
     """The JSON of a request; Refused (400) where it is none, or not of this kind."""
+    if not body:
+        raise Refused(400, {"message": "Please specify data in JSON format"})
     try:
         found = json.loads(body)
     except ValueError as error:
@@ -122,10 +124,11 @@ def read(body: bytes, kind: type = dict) -> Any:
     return found
 
 
-def updated(before: Json | None, app_id: str, update: Json) -> Json:
+def updated(before: Json | None, app_id: str, update: Json, *, posted: bool = False) -> Json:
     """The definition that an update makes of the one `before` (None: of the defaults), without ports given out.
 
-    Top-level fields replace those of before; what the update leaves out, or gives as null, stays. Raises Refused.
+    Top-level fields replace those of before; what the update leaves out, or gives as null, stays. Of the `uris` of an
+    app that is `posted` only archives are extracted, of one that is put all are (Formats.scala). Raises Refused.
     """
     given = {name: value for name, value in update.items() if value is not None}
     for name, value in given.items():
@@ -133,7 +136,7 @@ def updated(before: Json | None, app_id: str, update: Json) -> Json:
             _FIELDS[name](value, f"/{name}")
     app = {"id": app_id, **(before or DEFAULTS), **{name: value for name, value in given.items() if name in DEFAULTS}}
     app["readinessChecks"] = [_filled(READINESS_CHECK, check) for check in app.get("readinessChecks", [])]
-    app["healthChecks"] = [_filled(HEALTH_CHECK, check) for check in app["healthChecks"]]
+    app["healthChecks"] = [_health_check(check) for check in app["healthChecks"]]
     app["upgradeStrategy"] = _filled(DEFAULTS["upgradeStrategy"], app["upgradeStrategy"])
     for older, newer, names in (("uris", "fetch", "uris and fetch fields"), ("ports", "portDefinitions", _BOTH_PORTS)):
         if older in given and newer in given:
@@ -141,8 +144,9 @@ def updated(before: Json | None, app_id: str, update: Json) -> Json:
             if not same:
                 raise malformed("", f"You cannot specify both {names}")
     if "uris" in given:
-        app["fetch"] = [{"uri": uri, "extract": True, "executable": False, "cache": False} for uri in app["uris"]]
+        app["fetch"] = [{**FETCH, "uri": uri, "extract": not posted or uri.endswith(ARCHIVES)} for uri in app["uris"]]
     elif "fetch" in given:
+        app["fetch"] = [_filled(FETCH, entry) for entry in given["fetch"]]
         app["uris"] = [entry["uri"] for entry in app["fetch"]]
     app["container"] = _container(app["container"])
     mappings = port_mappings(app)
@@ -198,6 +202,12 @@ def _filled(defaults: Json, given: Json) -> Json:
     return {**defaults, **{name: value for name, value in given.items() if value is not None}}
 
 
+def _health_check(given: Json) -> Json:
+    """Of path, port index and port only what was given, but for the index of the first port without either."""
+    check = _filled(HEALTH_CHECK, given)
+    return check if check.get("port") is not None else {"portIndex": 0, **check}
+
+
 def _port_definition(given: Json) -> Json:
     return _filled({"port": 0, "protocol": "tcp", "labels": {}}, given)
 
@@ -215,27 +225,29 @@ def _container(given: Json | None) -> Json | None:
 
 def _validate(app: Json) -> None:
     if not re.fullmatch(rf"(/{ID_SEGMENT})+", app["id"]):
-        raise invalid("/id", f"must fully match regular expression '^{ID_SEGMENT}$'")
+        raise invalid("/id", rf"must fully match regular expression '^{ID_SEGMENT}|(\.|\.\.)$'")
     container = app["container"]
     if bool(app["cmd"]) == bool(app["args"]) and (app["cmd"] or not container):
         raise invalid("/", "AppDefinition must either contain one of 'cmd' or 'args', and/or a 'container'.")
-    for name in ("instances", "cpus", "mem", "disk"):
+    if app["instances"] < 0:
+        raise invalid("/instances", f"got {app['instances']}, expected 0 or more")
+    for name in ("cpus", "mem", "disk"):
         if app[name] < 0:
-            raise invalid(f"/{name}", f"got {app[name]}, expected 0 or more")
+            raise invalid(f"/{name}", f"got {float(app[name])}, expected 0.0 or more")
     for name in DEFAULTS["upgradeStrategy"]:
         value = app["upgradeStrategy"][name]
         if not 0 <= value <= 1:
-            raise invalid(f"/upgradeStrategy/{name}", "is greater than 1" if value > 1 else "is less than 0")
+            raise invalid(f"/upgradeStrategy/{name}", f"got {float(value)}, expected between 0.0 and 1.0")
     for number, constraint in enumerate(app["constraints"]):
-        if len(constraint) < 2 or len(constraint) < OPERATORS.get(constraint[1], 4):
-            raise invalid(f"/constraints({number})", f"is no constraint of {', '.join(OPERATORS)}")
+        if len(constraint) < OPERATORS[constraint[1]]:
+            raise invalid(f"/constraints({number})", "the rehearsal double needs a value here")
         if constraint[1] in ("LIKE", "UNLIKE"):
             try:
                 re.compile(constraint[2])
             except re.error as error:
                 raise invalid(f"/constraints({number})", f"is no regular expression: {error}") from error
-    if container and container["type"] == "DOCKER" and not (container.get("docker") or {}).get("image"):
-        raise invalid("/container/docker/image", "must not be empty")
+    if container and container["type"] == "DOCKER" and not container.get("docker"):
+        raise invalid("/container/docker", "must not be empty")
     if any("persistent" in volume or "external" in volume for volume in (container or {}).get("volumes", [])):
         raise invalid("/container/volumes", "the rehearsal double knows host volumes only")
     if app["ipAddress"] or app["residency"]:
@@ -244,13 +256,14 @@ def _validate(app: Json) -> None:
     for number, check in enumerate(app["healthChecks"]):
         if check["protocol"] not in ("HTTP", "TCP"):
             raise invalid(f"/healthChecks({number})/protocol", "the rehearsal double checks by HTTP and TCP only")
-        if check["portIndex"] >= len(app["ports"] if ports is None else ports):
+        if check.get("portIndex", -1) >= len(app["ports"] if ports is None else ports):
             raise invalid(
                 f"/healthChecks({number})",
                 "Health check port indices must address an element of the ports array or container port mappings.",
             )
 
 
+_OPERATORS = "Constraint operator must be one of the following: [UNIQUE, LIKE, CLUSTER, GROUP_BY, UNLIKE]"
 _BOTH_PORTS = "ports and port definitions"
 Check = Callable[[Any, str], None]
 
@@ -286,6 +299,18 @@ def _list(of: Check) -> Check:
     return check
 
 
+def _command(value: Any, path: str) -> None:
+    _text(value, path)
+    if not value:
+        raise malformed(path, "error.minLength")
+
+
+def _constraint(value: Any, path: str) -> None:
+    _list(_text)(value, path)
+    if len(value) < 2 or value[1] not in OPERATORS:
+        raise malformed(path, _OPERATORS)
+
+
 def _texts(value: Any, path: str) -> None:
     _map(value, path)
     for name, item in value.items():
@@ -305,22 +330,23 @@ def _object(*needed: str, **fields: Check) -> Check:
     return check
 
 
-def _one_of(*names: str) -> Check:
+def _one_of(*names: str, what: str = "value") -> Check:
     def check(value: Any, path: str) -> None:
         _text(value, path)
         if value not in names:
-            raise malformed(path, f"{value} is not a valid value")
+            raise malformed(path, f"{value} is not a valid {what}")
 
     return check
 
 
 _PORT = _object(port=_whole, protocol=_text, name=_text, labels=_texts)
 _MAPPING = _object(containerPort=_whole, hostPort=_whole, servicePort=_whole, protocol=_text, name=_text)
-_VOLUME = _object("containerPath", "mode", containerPath=_text, hostPath=_text, mode=_one_of("RO", "RW"))
+_VOLUME = _object("containerPath", "mode", containerPath=_text, hostPath=_text, mode=_one_of("RO", "RW", what="mde"))
 _CONTAINER = _object(
     type=_one_of("DOCKER", "MESOS"),
     volumes=_list(_VOLUME),
     docker=_object(
+        "image",
         image=_text,
         network=_one_of("BRIDGE", "HOST", "NONE", "USER"),
         portMappings=_list(_MAPPING),
@@ -340,10 +366,11 @@ _READINESS_CHECK = _object(
     preserveLastResponse=_truth,
 )
 _HEALTH_CHECK = _object(
-    protocol=_text,
+    protocol=_one_of("HTTP", "HTTPS", "TCP", "COMMAND", what="protocol"),
     path=_text,
     **dict.fromkeys(
-        ["portIndex", "gracePeriodSeconds", "intervalSeconds", "timeoutSeconds", "maxConsecutiveFailures"], _whole
+        ["port", "portIndex", "gracePeriodSeconds", "intervalSeconds", "timeoutSeconds", "maxConsecutiveFailures"],
+        _whole,
     ),
 )
 
@@ -353,7 +380,8 @@ def _each(names: Iterable[str], check: Check) -> dict[str, Check]:
 
 
 _FIELDS: dict[str, Check] = {
-    **_each(["id", "cmd", "user", "executor", "version"], _text),
+    "cmd": _command,
+    **_each(["id", "user", "executor", "version"], _text),
     **_each(["args", "uris", "storeUrls", "dependencies", "acceptedResourceRoles"], _list(_text)),
     **_each(["env", "labels"], _texts),
     **_each(["cpus", "mem", "disk", "backoffFactor"], _number),
@@ -362,7 +390,7 @@ _FIELDS: dict[str, Check] = {
     "ports": _list(_whole),
     "portDefinitions": _list(_PORT),
     "requirePorts": _truth,
-    "constraints": _list(_list(_text)),
+    "constraints": _list(_constraint),
     "container": _CONTAINER,
     "fetch": _list(_object("uri", uri=_text)),
     "healthChecks": _list(_HEALTH_CHECK),

@@ -1,6 +1,7 @@
 """The command line of Marathon 1.1.1: `--name value`, `--switch`, `--disable_switch`, and `MARATHON_NAME`.
 
-Names and defaults are those of Marathon's 'Command Line Flags' of 1.1. What it does not know it refuses, as Marathon's
+Names and defaults are those of Marathon's 'Command Line Flags' of 1.1 and, where they differ, of its sources
+(MarathonConf.scala, ZookeeperConf.scala). What it does not know it refuses, as Marathon's
 parser (scallop) does. Flags without a meaning here are known, so that a real configuration can be rehearsed.
 """
 
@@ -35,10 +36,9 @@ VALUES: dict[str, str | None] = {
     "scale_apps_interval": "300000",
     "task_launch_confirm_timeout": "300000",
     "task_launch_timeout": "300000",
-    "task_lost_expunge_gc": "86400000",
     "zk": "zk://localhost:2181/marathon",
     "zk_max_versions": "25",
-    "zk_session_timeout": "1800000",
+    "zk_session_timeout": "10000",
     "zk_timeout": "10000",
 } | dict.fromkeys(
     [
@@ -49,8 +49,11 @@ VALUES: dict[str, str | None] = {
         *("logging_level", "master", "max_apps", "mesos_authentication_principal"),
         *("mesos_authentication_secret_file", "mesos_leader_ui_url", "mesos_role", "offer_matching_timeout"),
         *("on_elected_prepare_timeout", "plugin_conf", "plugin_dir", "reporter_datadog", "reporter_graphite"),
-        *("save_tasks_to_launch_timeout", "ssl_keystore_password", "ssl_keystore_path", "task_lost_expunge_interval"),
-        *("task_lost_expunge_initial_delay", "webui_url", "zk_compression_threshold", "zk_max_node_size"),
+        *("save_tasks_to_launch_timeout", "ssl_keystore_password", "ssl_keystore_path", "task_reservation_timeout"),
+        *("internal_store_backend", "launch_queue_request_timeout", "max_actor_startup_time"),
+        *("max_parallel_status_updates", "max_queued_root_group_updates", "max_queued_status_updates"),
+        *("max_tasks_per_offer_cycle", "task_operation_notification_timeout", "task_tracker_request_timeout"),
+        *("task_update_request_timeout", "webui_url", "zk_compression_threshold"),
     ]
 )
 

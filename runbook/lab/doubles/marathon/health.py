@@ -46,7 +46,8 @@ class HealthChecker(threading.Thread):
                     yield task, check, health
 
     def _check(self, task: Task, check: Json, health: Health) -> None:
-        cause = ask(check, task.host, task.ports[check["portIndex"]])
+        port = check.get("port")
+        cause = ask(check, task.host, task.ports[check["portIndex"]] if port is None else port)
         with self._scheduler.guarded():
             if task.id in self._scheduler.tasks and task.live:
                 self._note(task, check, health, cause)
@@ -70,12 +71,13 @@ class HealthChecker(threading.Thread):
         if health.alive != before:
             self._scheduler.events.publish("health_status_changed_event", **told, alive=health.alive)
             self._scheduler.lock.notify_all()
-        if 0 < check["maxConsecutiveFailures"] <= health.consecutive_failures:
+        # HealthCheckActor looks at the count of failures before this one.
+        if cause and 0 < check["maxConsecutiveFailures"] < health.consecutive_failures:
             self._scheduler.events.publish(
                 "unhealthy_task_kill_event", **told, reason=cause, host=task.host, slaveId=task.slave_id
             )
             reason = f"Task was killed since health check failed. Reason: {cause}"
-            self._scheduler.note_failure(task, "TASK_KILLED", reason)
+            self._scheduler.note_failure(task, "TASK_KILLED", reason, delay=False)
             self._scheduler.kill(task)
 
 
@@ -88,7 +90,7 @@ def ask(check: Json, host: str, port: int) -> str | None:
             return None
         connection = HTTPConnection(host, port, timeout=limit)
         try:
-            connection.request("GET", check["path"])
+            connection.request("GET", check.get("path", "/"))
             answer = connection.getresponse()
         finally:
             connection.close()

@@ -176,8 +176,8 @@ class Scheduler:
         self.driver.call("KILL", kill={"task_id": {"value": task.id}, "agent_id": {"value": task.slave_id}})
         self.lock.notify_all()
 
-    def note_failure(self, task: Task, state: str, message: str) -> None:
-        """Keep why a task failed, and let its app wait before the next launch, longer after each failure."""
+    def note_failure(self, task: Task, state: str, message: str, *, delay: bool = True) -> None:
+        """Keep why a task failed; with `delay` its app waits before the next launch, longer after each failure."""
         failure = {
             "appId": task.app_id,
             "host": task.host,
@@ -190,7 +190,8 @@ class Scheduler:
         }
         self.failures[task.app_id] = failure
         self.store.put(f"taskFailure:{task.app_id}", failure)
-        self._delay(task.app_id)
+        if delay:
+            self._delay(task.app_id)
 
     def reset_delay(self, app_id: str) -> None:
         self.delays.pop(app_id, None)

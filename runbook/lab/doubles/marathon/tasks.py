@@ -225,7 +225,7 @@ def _container_info(app: Json, task: Task) -> Json:
             "parameters": docker["parameters"],
             "force_pull_image": docker["forcePullImage"],
         }
-        if docker["network"]:
+        if docker.get("network"):
             info["docker"]["network"] = docker["network"]
         if mappings := port_mappings(app):
             info["docker"]["port_mappings"] = [
@@ -242,14 +242,14 @@ def _variables(app: Json, task: Task) -> list[Json]:
     found: dict[str, Any] = {
         "MARATHON_APP_ID": app["id"],
         "MARATHON_APP_VERSION": app["version"],
-        "MARATHON_APP_RESOURCE_CPUS": app["cpus"],
-        "MARATHON_APP_RESOURCE_MEM": app["mem"],
-        "MARATHON_APP_RESOURCE_DISK": app["disk"],
-        "MARATHON_APP_LABELS": " ".join(re.sub(r"\W", "_", key).upper() for key in app["labels"]),
+        "MARATHON_APP_RESOURCE_CPUS": float(app["cpus"]),
+        "MARATHON_APP_RESOURCE_MEM": float(app["mem"]),
+        "MARATHON_APP_RESOURCE_DISK": float(app["disk"]),
+        "MARATHON_APP_LABELS": " ".join(re.sub(r"\W+", "_", key).upper() for key in app["labels"]),
         "MESOS_TASK_ID": task.id,
         "HOST": task.host,
     }
-    found |= {f"MARATHON_APP_LABEL_{re.sub(r'[^A-Z0-9_]', '_', k.upper())}": v for k, v in app["labels"].items()}
+    found |= {f"MARATHON_APP_LABEL_{re.sub(r'[^A-Z0-9_]+', '_', k.upper())}": v for k, v in app["labels"].items()}
     if (app["container"] or {}).get("docker"):
         found["MARATHON_APP_DOCKER_IMAGE"] = app["container"]["docker"]["image"]
     for number, port in enumerate(task.ports):
