@@ -49,10 +49,13 @@ rollout: lab ## roll out every chapter on the lab and leave a record in outputs/
 	$(BIN)/runbook rollout $(SITE) --mode $(MODE) --yes
 
 .PHONY: check
-check: environment ## formatting, lint and types
+check: environment ## formatting, lint, types, import layers, declared dependencies, dead code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p runbook
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/vulture
 
 # A framework library of other people for the contract tests; see the file for why it comes apart.
 $(VENV)/.third-party: tests/contract/third_party/requirements.txt | $(VENV)/.ready

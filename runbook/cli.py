@@ -135,7 +135,7 @@ def main() -> None:
 @click.pass_context
 def check(ctx: click.Context, site: Path) -> None:
     """Validate the parameter file SITE, then ask every host whether it is fit."""
-    from runbook import preflight
+    from runbook.services.overview import preflight
     from runbook.site import Site
 
     result = preflight.run(Site.load(site))
@@ -212,7 +212,7 @@ def console(site: Path, bind: str, port: int, mode: str) -> None:
 
     The address, with a token in it, is printed at the start. Ctrl-C ends it.
     """
-    from runbook import console as page
+    from runbook.console import server as page
     from runbook.remote.modes import Mode
 
     page.serve(site, bind=bind, port=port, mode=Mode(mode), say=click.echo)

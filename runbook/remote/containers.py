@@ -32,11 +32,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runbook.errors import StepFailed
+from runbook.remote.probes import INSPECT_EACH, LISTENERS, Listener, listeners, values
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import STEADY, Change, Step, Upload, artifact_path, before_after
 from runbook.remote.unasked import Asked, Daemon, Pair, differences, variables
 from runbook.secrets import Secret
-from runbook.services.probes import INSPECT_EACH, LISTENERS, Listener, listeners, values
 
 RECREATE = "recreate-container"
 """The gate before a container is stopped and made anew."""

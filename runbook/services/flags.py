@@ -18,10 +18,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from runbook.remote.probes import values
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Change, Service
 from runbook.remote.units import PROCESS, Report, shown
-from runbook.services.probes import values
 from runbook.wording import plural
 
 _OF_THE_SHELL = frozenset(

@@ -15,9 +15,9 @@ import pandas as pd
 
 from runbook.remote.containers import familiar, repository
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import facts, quote
 from runbook.services.mesos.steps import DEFAULT_WORK_DIR, SLAVE
-from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 from runbook.wording import plural, size

@@ -16,9 +16,9 @@ import pandas as pd
 from runbook.errors import ParameterError, Problem
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.remote.steps import Directory, File, Service, Step
-from runbook.services.probes import values
 from runbook.services.syslog_order import RuleOrder
 from runbook.site import HostParameters, Site
 

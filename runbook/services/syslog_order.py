@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.remote.steps import Change, _check_path
 from runbook.remote.units import Report
-from runbook.services.probes import values
 
 MAIN = "/etc/rsyslog.conf"
 FACILITY, SEVERITY = "user", 6

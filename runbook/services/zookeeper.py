@@ -22,13 +22,13 @@ from runbook.errors import ApplyFailed, CheckFailed, DriftFound, ServiceError, S
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
+from runbook.remote.probes import COMMAND_OF
 from runbook.remote.results import ApplyResult
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Change, CommandService, Directory, EditedFile, File, Step, before_after
 from runbook.remote.units import SafePaths
 from runbook.services import zookeeper_diagnosis as diagnosis
 from runbook.services.findings import Finding, Findings
-from runbook.services.probes import COMMAND_OF
 from runbook.services.zookeeper_config import (
     BOM,
     SETTING,

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from runbook.remote.hosts import Output
-from runbook.remote.shell import facts, quote
-from runbook.services.findings import Finding, Findings
-from runbook.services.probes import (
+from runbook.remote.probes import (
     LISTENERS,
     OWN_NAMES,
     Listener,
@@ -31,6 +29,8 @@ from runbook.services.probes import (
     timed,
     values,
 )
+from runbook.remote.shell import facts, quote
+from runbook.services.findings import Finding, Findings
 from runbook.services.zookeeper_config import BOM, SETTING, ServerLine, ZooCfg, misfits, same_path
 from runbook.services.zookeeper_ensemble import server_lines
 from runbook.site import HostParameters, Site

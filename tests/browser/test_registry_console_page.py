@@ -307,7 +307,7 @@ def test_it_works_in_jupyterlab(shop: Pusher, registry: Running, browser: Browse
         lab.write(
             "console.ipynb",
             [
-                "from runbook.views.registry_console import RegistryConsole\n"
+                "from runbook.console import RegistryConsole\n"
                 f"console = RegistryConsole('{tmp_path}/site.yml', mode='apply')\n"
                 "console",
                 "console.show()",

@@ -33,7 +33,6 @@ from runbook.errors import (
     StatementRefused,
 )
 from runbook.lab import Lab, Node
-from runbook.preflight import State
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
 from runbook.remote.results import ApplyResult
@@ -43,6 +42,7 @@ from runbook.services.mysql import Account, MySql, Server, data_host
 from runbook.services.mysql.app import PASSWORD, ROOT_PASSWORD, DataFolder, secrets_directory
 from runbook.services.mysql.checks import Placement
 from runbook.services.mysql.conditions import Seen, judge
+from runbook.services.overview.preflight import State
 from runbook.site import Site
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]  # the first test may wait for six chapters

@@ -24,11 +24,11 @@ from chapters import changed
 from kazoo.client import KazooClient, KazooState
 from kazoo.security import make_acl, make_digest_acl
 
-from runbook import preflight
 from runbook.errors import ApplyFailed, ChapterFailed, CheckFailed, DriftFound
 from runbook.lab import Lab, Node
 from runbook.lab.waiting import until
 from runbook.services.findings import Finding
+from runbook.services.overview import preflight
 from runbook.services.zookeeper import ZooKeeper
 from runbook.services.zookeeper_ensemble import Ensemble, four_letter_word
 from runbook.site import Site

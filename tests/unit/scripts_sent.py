@@ -23,7 +23,6 @@ import pandas as pd
 import pytest
 
 import runbook
-from runbook import preflight
 from runbook.remote import session, steps
 from runbook.remote.containers import Container, Image
 from runbook.remote.hosts import Hosts
@@ -33,7 +32,7 @@ from runbook.remote.shell import Piece, compose, heredoc, question
 from runbook.remote.steps import Change, Command, CommandService, Package, Rpm, Service, Step, Upload, sha256
 from runbook.remote.units import Report, SafePaths
 from runbook.secrets import Secret
-from runbook.services import leftovers, overview, syslog, zookeeper, zookeeper_diagnosis
+from runbook.services import leftovers, syslog, zookeeper, zookeeper_diagnosis
 from runbook.services.docker import daemon, engine, images, ps
 from runbook.services.docker import diagnose as docker_diagnose
 from runbook.services.flags import FlagDaemon
@@ -50,6 +49,8 @@ from runbook.services.mysql import client as mysql_client
 from runbook.services.mysql import diagnosis as mysql_diagnosis
 from runbook.services.mysql import drift as mysql_drift
 from runbook.services.mysql import host as mysql_host
+from runbook.services.overview import chapter as overview
+from runbook.services.overview import preflight
 from runbook.services.registry import chapter as registry_chapter
 from runbook.services.registry import diagnose as registry_diagnose
 from runbook.services.registry import garbage, transfer, trust
@@ -284,7 +285,9 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
     page = web_container.Seen(host, "registry-web", inspected={"State": {"Running": True, "Pid": 12}})
     mesos = {"package": "mesos", "program": "mesos-master"}
     return {
-        "preflight._ask": lambda: "".join(f"(\n{preflight.question(site, one)})\n" for one in site.hosts),
+        "services.overview.preflight._ask": lambda: "".join(
+            f"(\n{preflight.question(site, one)})\n" for one in site.hosts
+        ),
         "services.docker.daemon.of": lambda: asked(site, daemon.of),
         "services.docker.diagnose.explain": lambda: asked(site, lambda hosts: docker_diagnose.explain(site, hosts)),
         "services.docker.engine.restart_gently": lambda: asked(site, lambda hosts: engine.restart_gently(hosts, ())),
@@ -322,8 +325,8 @@ def questions(site: Site) -> Mapping[str, Callable[[], str]]:
         "services.leftovers.table": lambda: leftovers.question(site),
         "services.mysql.diagnosis.of_containers": lambda: mysql_diagnosis.log_script(ID),
         "services.mysql.host.DataHost.ask": lambda: asked(site, mysql_host.DataHost.ask),
-        "services.overview.Overview.software": lambda: overview.question(site),
-        "services.overview.Overview._addresses": lambda: (
+        "services.overview.chapter.Overview.software": lambda: overview.question(site),
+        "services.overview.chapter.Overview._addresses": lambda: (
             'hostname; ip -o -4 addr | awk \'{ sub("/.*", "", $4); print $4 }\''
         ),
         "services.registry.chapter.RegistryChapter.log": lambda: (

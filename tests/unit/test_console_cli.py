@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from console_server import Console, free_port, serving, site
 from loopback import Loopback, answer
 
-from runbook import console as page
 from runbook.cli import main
+from runbook.console import server as page
 
 PING = answer(200, {}, **{"Docker-Distribution-Api-Version": "registry/2.0"})
 UPGRADE = {

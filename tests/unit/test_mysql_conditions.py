@@ -12,11 +12,11 @@ from mesos_payloads import payload
 from mysql_site import site
 
 from runbook.errors import EndpointUnreachable, HostUnreachable
-from runbook.preflight import State
 from runbook.services.mesos.tables import slaves_table
 from runbook.services.mysql.app import mysql_app
 from runbook.services.mysql.conditions import Seen, evidence, judge
 from runbook.services.mysql.host import Container, DataHost
+from runbook.services.overview.preflight import State
 from runbook.site import MySqlParameters, Site
 
 ADDRESS = "198.51.100.12"

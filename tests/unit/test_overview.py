@@ -9,10 +9,10 @@ import pytest
 from local_host import PRESENT, SHELLS
 from zookeeper_payloads import site
 
-from runbook import preflight
 from runbook.errors import DriftFound
-from runbook.preflight import Item, Preflight, State
-from runbook.services.overview import NOT_INSTALLED, SOFTWARE, Overview, agreement, question, versions
+from runbook.services.overview import preflight
+from runbook.services.overview.chapter import NOT_INSTALLED, SOFTWARE, Overview, agreement, question, versions
+from runbook.services.overview.preflight import Item, Preflight, State
 
 # 0.3 of the source document, on node 3
 DOCUMENT = """\

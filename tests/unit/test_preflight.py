@@ -10,7 +10,6 @@ import pytest
 from local_host import PRESENT, SHELLS
 from rich.console import Console
 
-from runbook import preflight
 from runbook.errors import (
     AuthenticationRefused,
     BecomeFailed,
@@ -20,8 +19,9 @@ from runbook.errors import (
     HostUnreachable,
     LoginShellFailed,
 )
-from runbook.preflight import Preflight, Seen, State, judge
 from runbook.remote.hosts import Output
+from runbook.services.overview import preflight
+from runbook.services.overview.preflight import Preflight, Seen, State, judge
 from runbook.site import Site
 
 NOW = 1_800_000_000.0

@@ -16,6 +16,11 @@ from fake_registry import FakeRegistry, digest_of
 
 from runbook import events
 from runbook.chapter import Chapter
+from runbook.console import RegistryConsole
+from runbook.console import page as page_module
+from runbook.console.index import Found, Query, newest_first
+from runbook.console.page import Page
+from runbook.console.workers import Turn, Worker
 from runbook.errors import DeleteDisabled, EndpointUnreachable, LockHeld, ParameterError
 from runbook.outcomes import Outcome
 from runbook.remote.hosts import Hosts
@@ -26,11 +31,6 @@ from runbook.rollout.journal import Entry
 from runbook.rollout.lock import Holder, SiteLock
 from runbook.services.registry import Registry, garbage
 from runbook.site import Site
-from runbook.views.registry_console import RegistryConsole
-from runbook.views.registry_console import page as page_module
-from runbook.views.registry_console.index import Found, Query, newest_first
-from runbook.views.registry_console.page import Page
-from runbook.views.registry_console.workers import Turn, Worker
 
 SITE = """\
 name: console-test

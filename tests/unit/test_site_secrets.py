@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from runbook import preflight
 from runbook.chapter import Chapter
 from runbook.cli import main
 from runbook.errors import ParameterError
 from runbook.rollout import lock
+from runbook.services.overview import preflight
 from runbook.site import Site
 
 TEXT = """\

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import INSPECT_EACH, values
 from runbook.remote.shell import facts
-from runbook.services.probes import INSPECT_EACH, values
 
 SETTINGS = "/etc/docker/daemon.json"
 REGISTRY_DROP_IN = "/etc/systemd/system/docker.service.d/runbook-registry.conf"

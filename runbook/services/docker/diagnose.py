@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import INSPECT_EACH, values
 from runbook.remote.shell import facts, quote
 from runbook.services.docker import engine
 from runbook.services.findings import Finding, Findings
@@ -19,7 +20,6 @@ from runbook.services.mesos.diagnose import KNOWN as KNOWN_OF_MESOS
 from runbook.services.mesos.diagnose import diagnose
 from runbook.services.mesos.logs import as_extended
 from runbook.services.mesos.steps import SLAVE
-from runbook.services.probes import INSPECT_EACH, values
 from runbook.site import Site
 from runbook.wording import plural
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from runbook.remote.hosts import DEADLINE, Hosts, Output
 from runbook.remote.modes import Mode
+from runbook.remote.probes import values
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import Facts as ProbeFacts
 from runbook.remote.shell import facts, quote
@@ -27,7 +28,6 @@ from runbook.secrets import mask_arguments
 from runbook.services.docker import daemon
 from runbook.services.docker.returned import Before
 from runbook.services.mesos.steps import Daemon
-from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
 from runbook.wording import plural

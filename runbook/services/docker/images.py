@@ -9,8 +9,8 @@ import pandas as pd
 from runbook.errors import StepFailed
 from runbook.remote.containers import Image, archived_id, by_tag_only, familiar
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.services.docker.engine import DEMAND, unanswered
-from runbook.services.probes import values
 from runbook.site import HostParameters, ImageParameters, Role, Site
 from runbook.views.tables import Table
 

@@ -17,12 +17,12 @@ import pandas as pd
 
 from runbook.errors import StepFailed
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import INSPECT_EACH, values
 from runbook.remote.shell import quote
 from runbook.secrets import mask_arguments
 from runbook.services.docker.engine import DEMAND, unanswered
 from runbook.services.marathon.tables import tasks_table
 from runbook.services.mesos.tables import Schema, typed_table
-from runbook.services.probes import INSPECT_EACH, values
 from runbook.views.tables import Table, blank_missing
 
 CONTAINERS: Schema = {

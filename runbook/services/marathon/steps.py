@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from runbook.errors import StepFailed
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.remote.steps import Absent, Change, Directory, File, Lines, Rpm, Step, put_away
 from runbook.remote.units import PackagedUnit, SafePaths
 from runbook.services.flags import FlagSource, ForeignFlags
 from runbook.services.mesos.steps import ConfiguredDaemon, FlagFolder, ip_of
-from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 
 PROGRAM = "marathon"

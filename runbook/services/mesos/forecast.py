@@ -23,6 +23,7 @@ import pandas as pd
 
 from runbook.errors import RunbookError
 from runbook.remote.hosts import POOL, Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import Facts, facts, quote
 from runbook.services.mesos.checks import Registrations
 from runbook.services.mesos.client import MesosSlave, State
@@ -37,7 +38,6 @@ from runbook.services.mesos.steps import (
     slave_service,
 )
 from runbook.services.mesos.tables import tasks_table
-from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table
 from runbook.wording import plural

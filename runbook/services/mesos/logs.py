@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.services.findings import Finding, Findings
 from runbook.services.mesos.diagnose import KNOWN, Failure, diagnose, milestones_table
-from runbook.services.probes import values
 from runbook.views.tables import Table
 
 RECENT = "3 min ago"

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from runbook.errors import EndpointUnreachable, StepFailed
+from runbook.remote.probes import values
 from runbook.remote.shell import Facts, facts, heredoc, quote
 from runbook.remote.steps import (
     Absent,
@@ -44,7 +45,6 @@ from runbook.services import zookeeper
 from runbook.services.flags import ACTIVATE, FlagDaemon, FlagSource, ForeignFlags
 from runbook.services.mesos.resources import parse_value, show
 from runbook.services.mesos.slave_info import Difference
-from runbook.services.probes import values
 from runbook.site import HostParameters, MesosMasterParameters, MesosSlaveParameters, Site
 from runbook.wording import plural
 

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from runbook.errors import ParameterError, Problem
 from runbook.remote.containers import Image
 from runbook.remote.labels import ContainerFolder
+from runbook.remote.probes import values
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR, Change, Directory, File, Step
 from runbook.services.findings import Finding
 from runbook.services.marathon.apps import App
-from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 from runbook.wording import plural
 

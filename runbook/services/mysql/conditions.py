@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from runbook.errors import RunbookError, ServiceError
-from runbook.preflight import MARKS, State
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts
 from runbook.services.marathon.apps import App, app_id
@@ -28,6 +27,7 @@ from runbook.services.mesos.resources import Ranges
 from runbook.services.mesos.tables import SCALARS, slaves_table
 from runbook.services.mysql.app import data_host, mysql_app
 from runbook.services.mysql.host import DataHost
+from runbook.services.overview.preflight import MARKS, State
 from runbook.site import MYSQL_DOES_NOT_START, Site
 
 COMFORTABLE = 512

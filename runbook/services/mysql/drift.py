@@ -14,10 +14,10 @@ from typing import Any
 from runbook.remote.checks import Evidence
 from runbook.remote.containers import ASK_DOCKER
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.remote.unasked import Asked, differences
 from runbook.services.marathon.apps import App
-from runbook.services.probes import values
 
 COMPARED = frozenset(
     {

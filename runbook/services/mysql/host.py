@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from runbook.errors import NotFound, RunbookError, StepFailed
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import INSPECT_EACH, values
 from runbook.remote.shell import facts, quote
 from runbook.services.marathon.apps import app_id
 from runbook.services.mysql.app import data_host
-from runbook.services.probes import INSPECT_EACH, values
 from runbook.site import Site
 
 

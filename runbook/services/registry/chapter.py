@@ -15,6 +15,7 @@ from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
 from runbook.remote.modes import Mode, Status
+from runbook.remote.probes import values
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import quote
 from runbook.remote.steps import STATE_DIR
@@ -22,7 +23,6 @@ from runbook.services.docker.daemon import SETTINGS
 from runbook.services.docker.engine import PATIENCE
 from runbook.services.docker.returned import Before, Tasks
 from runbook.services.findings import Findings
-from runbook.services.probes import values
 from runbook.services.registry import diagnose, garbage, steps, transfer, trust
 from runbook.services.registry.certificate import Certificate
 from runbook.services.registry.client import Registry

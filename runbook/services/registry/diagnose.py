@@ -18,10 +18,10 @@ from typing import Any
 from runbook.errors import RunbookError
 from runbook.remote.containers import PUBLISHED, published, way_out
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import LISTENERS, listeners, values
 from runbook.remote.shell import quote
 from runbook.services.docker.daemon import SETTINGS
 from runbook.services.findings import Finding, Findings
-from runbook.services.probes import LISTENERS, listeners, values
 from runbook.services.registry import trust
 from runbook.services.registry.certificate import Certificate
 from runbook.services.registry.client import Registry

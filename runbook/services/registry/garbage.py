@@ -30,10 +30,10 @@ from runbook.events import emit
 from runbook.remote.checks import Evidence, check
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.modes import Mode, Status
+from runbook.remote.probes import values
 from runbook.remote.results import ApplyResult, StepResult
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import Change, Step
-from runbook.services.probes import values
 from runbook.services.registry import transfer
 from runbook.services.registry.client import Registry
 from runbook.services.registry.manifests import Descriptor

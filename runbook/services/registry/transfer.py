@@ -19,8 +19,8 @@ from runbook.errors import NotFound, RepositoryUnknown, ServiceError
 from runbook.remote.checks import Evidence
 from runbook.remote.hosts import Hosts, Output
 from runbook.remote.modes import Mode
+from runbook.remote.probes import values
 from runbook.remote.shell import facts, heredoc, quote
-from runbook.services.probes import values
 from runbook.services.registry import diagnose
 from runbook.services.registry.client import Registry
 from runbook.services.registry.manifests import Manifest

@@ -33,12 +33,12 @@ from runbook.errors import StepFailed
 from runbook.remote.hosts import Hosts
 from runbook.remote.json_file import JsonMembers
 from runbook.remote.modes import Mode
+from runbook.remote.probes import values
 from runbook.remote.shell import Facts, facts, quote
 from runbook.remote.steps import Absent, Change, Directory, File, Step, sha256
 from runbook.services.docker import daemon, engine
 from runbook.services.docker.daemon import SETTINGS, DaemonState, decoded
 from runbook.services.mesos.steps import Daemon
-from runbook.services.probes import values
 from runbook.site import Site
 from runbook.views.tables import Table
 from runbook.wording import plural

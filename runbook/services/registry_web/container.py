@@ -35,9 +35,9 @@ from runbook.remote.containers import (
     published,
 )
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import facts, quote
 from runbook.secrets import Secret, redact
-from runbook.services.probes import values
 from runbook.site import HostParameters, Site
 
 Address = tuple[str, int]

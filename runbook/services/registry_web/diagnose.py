@@ -19,10 +19,10 @@ from runbook.errors import EndpointTimeout, EndpointUnreachable, RunbookError
 from runbook.remote.checks import Evidence
 from runbook.remote.containers import way_out
 from runbook.remote.hosts import Hosts, Output
+from runbook.remote.probes import values
 from runbook.remote.shell import quote
 from runbook.secrets import Secret
 from runbook.services.findings import Finding, Findings
-from runbook.services.probes import values
 from runbook.services.registry import Registry
 from runbook.services.registry_web.container import (
     UNSET,

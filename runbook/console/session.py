@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 from runbook import events
 from runbook.chapter import NOTEBOOK, Chapter, Summary
+from runbook.console.actions import Action, Done, Tools, refused
+from runbook.console.gate import AtDesk, Desk
+from runbook.console.workers import Throttle
 from runbook.errors import ChapterFailed, GateRefused, ParameterError, Problem, RunbookError
 from runbook.paths import upwards
 from runbook.remote.modes import Mode, Status
 from runbook.rollout.lock import Holder, SiteLock
 from runbook.services.registry import Registry
 from runbook.site import Site
-from runbook.views.registry_console.actions import Action, Done, Tools, refused
-from runbook.views.registry_console.gate import AtDesk, Desk
-from runbook.views.registry_console.workers import Throttle
 
 if TYPE_CHECKING:
     import ipywidgets
 
+    from runbook.console.page import Page
     from runbook.remote.hosts import Hosts
-    from runbook.views.registry_console.page import Page
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RegistryConsole(Chapter):
     def show(self) -> ipywidgets.Widget:
         """The page; shown twice, it is the same page twice."""
         if self._page is None:
-            from runbook.views.registry_console.page import Page
+            from runbook.console.page import Page
 
             self._page = Page(self)
         return self._page.widget

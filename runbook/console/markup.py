@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from markupsafe import Markup
 
+from runbook.console.index import Catalog
 from runbook.errors import RunbookError
 from runbook.remote.modes import Mode, Status
-from runbook.views.registry_console.index import Catalog
 from runbook.wording import plural, size
 
 if TYPE_CHECKING:
     from runbook.chapter import Summary
-    from runbook.views.registry_console.console import Entry
-    from runbook.views.registry_console.gate import Question
-    from runbook.views.registry_console.shelf import Layer, Shelf
+    from runbook.console.gate import Question
+    from runbook.console.session import Entry
+    from runbook.console.shelf import Layer, Shelf
 
 NOTHING = Markup("")
 SHORT = 12

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import ipywidgets
 from markupsafe import Markup
 
+from runbook.console import markup
+from runbook.console.actions import Action, Collect, Delete, Retag
+from runbook.console.gate import Question
+from runbook.console.index import FOUND, Found, Index, Query
+from runbook.console.shelf import Reader, Shelf
+from runbook.console.workers import Turn, Worker
 from runbook.errors import RunbookError
 from runbook.services.registry.names import repository_name, tag_name
-from runbook.views.registry_console import markup
-from runbook.views.registry_console.actions import Action, Collect, Delete, Retag
-from runbook.views.registry_console.gate import Question
-from runbook.views.registry_console.index import FOUND, Found, Index, Query
-from runbook.views.registry_console.shelf import Reader, Shelf
-from runbook.views.registry_console.workers import Turn, Worker
 from runbook.wording import plural, size
 
 if TYPE_CHECKING:
-    from runbook.views.registry_console.console import Entry, RegistryConsole
+    from runbook.console.session import Entry, RegistryConsole
 
 DEBOUNCE = 0.25
 """Seconds without a key press after which a search begins."""

@@ -29,10 +29,10 @@ from runbook.errors import (
 )
 from runbook.remote.containers import PUBLISHED, Published, published, way_out
 from runbook.remote.hosts import POOL, Hosts, Output
+from runbook.remote.probes import LISTENERS, OWN_NAMES, ahead, listeners, loopback_names, timed, values
 from runbook.remote.shell import facts, quote
 from runbook.remote.steps import STATE_DIR
 from runbook.services.docker.images import needed
-from runbook.services.probes import LISTENERS, OWN_NAMES, ahead, listeners, loopback_names, timed, values
 from runbook.services.zookeeper_diagnosis import ENVIRONMENT, moved
 from runbook.site import HostParameters, Site
 from runbook.views.tables import Table

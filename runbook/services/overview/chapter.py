@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from IPython.display import display
 
-from runbook import preflight
 from runbook.chapter import Chapter
 from runbook.errors import DriftFound
 from runbook.remote.checks import Evidence, check
 from runbook.remote.modes import Mode
+from runbook.remote.probes import values
 from runbook.remote.shell import facts, quote
 from runbook.services import leftovers
-from runbook.services.probes import values
+from runbook.services.overview import preflight
 from runbook.site import Site
 from runbook.views.tables import Table
 from runbook.views.topology import Topology

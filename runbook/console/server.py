@@ -29,13 +29,13 @@ from tornado.routing import Matcher, Rule
 from tornado.web import ErrorHandler, RequestHandler
 
 from runbook import sockets
+from runbook.console.session import without_registry
 from runbook.errors import ParameterError, Problem
 from runbook.paths import upwards
 from runbook.remote.modes import Mode
 from runbook.secrets import redact, register
 from runbook.services.registry import Registry
 from runbook.site import Site
-from runbook.views.registry_console.console import without_registry
 
 NOTEBOOK = Path("notebooks/operations/registry_console.ipynb")
 BIND, PORT = "127.0.0.1", 8866

@@ -6,10 +6,10 @@ own by Voilà (`runbook console SITE`).
 
 What happens at 10,000 repositories: the catalog is read once, page by page, in the background; a search looks through
 what was read; only the rows on show are sent to the page; images are asked for when their repository is chosen. The
-parts: `index` (what is searched), `shelf` (what one repository holds), `actions`, `gate`, `console` (the session and
-its record), `page` (the widgets), `workers` (the threads that read for it).
+parts: `index` (what is searched), `shelf` (what one repository holds), `actions`, `gate`, `session` (with its
+record), `page` (the widgets), `workers` (the threads that read for it), `server` (`runbook console`).
 """
 
-from runbook.views.registry_console.console import RegistryConsole
+from runbook.console.session import RegistryConsole
 
 __all__ = ["RegistryConsole"]

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from runbook.console.workers import Throttle, Turn
 from runbook.errors import NotFound, RunbookError
 from runbook.services.registry.client import PAGE, Registry
-from runbook.views.registry_console.workers import Throttle, Turn
 
 BATCH = 64
 """Repositories whose tags are asked for between two looks at whether they are still wanted."""

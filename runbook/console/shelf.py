@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from runbook.console.index import newest_first
+from runbook.console.workers import Throttle, Turn
 from runbook.errors import RepositoryUnknown, RunbookError
-from runbook.views.registry_console.index import newest_first
-from runbook.views.registry_console.workers import Throttle, Turn
 
 if TYPE_CHECKING:
     from runbook.services.registry import ImageConfig, Manifest, Registry
