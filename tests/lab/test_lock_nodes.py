@@ -233,7 +233,7 @@ def test_a_root_that_is_closed_by_its_acl_ends_the_apply_and_names_the_acl(
     assert refused.value.remedy is not None
     for way in ('create /runbook "" world:anyone:cdrwa', "zookeeper.lock_path", "zookeeper.lock_digest"):
         assert way in refused.value.remedy
-    assert [lock.holder_in(path) for path in (tmp_path / "here").iterdir()] == [None, None]
+    assert [lock.holder_in(path) for path in (tmp_path / "here").rglob("*.lock")] == [None, None]
 
 
 def test_a_znode_that_the_administrator_created_is_enough(
