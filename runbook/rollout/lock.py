@@ -3,9 +3,9 @@
 The lock belongs to the cluster, not to the name in a parameter file: to each host (`address:port` of its SSH server),
 to each member of the ensemble, and to the ensemble itself. Two locks, because neither is enough:
 
-- Lock files, one for each host and member (`/run/lock/runbook-ADDRESS:PORT.lock`, taken in sorted order), keep apart
-  what runs on one machine, from the first moment on. Two parameter files whose hosts overlap share at least one of
-  them. The kernel of the operating system releases them however their holder ends.
+- Lock files, one for each host and member (`/run/lock/runbook-locks/runbook-ADDRESS:PORT.lock`, taken in sorted
+  order), keep apart what runs on one machine, from the first moment on. Two parameter files whose hosts overlap share
+  at least one of them. The kernel of the operating system releases them however their holder ends.
 - A znode (`/runbook/lock-cluster` in the ensemble, kazoo's Lock recipe) keeps machines apart, once the ensemble serves:
   before chapter 1 it cannot, so an ensemble that does not answer is noted, and the lock is taken as soon as it does.
 
