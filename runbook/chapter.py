@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
@@ -161,6 +162,31 @@ def _counted(checks: Counter[Verdict]) -> str:
     tried = checks.total() - untried
     told = [f"{checks[Verdict.HOLDS]} of {tried} hold"] * bool(tried) + [f"{untried} not tried"] * bool(untried)
     return ", ".join(told)
+
+
+ChapterT = TypeVar("ChapterT", bound="Chapter")
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_Method = Callable[Concatenate[ChapterT, Arguments], Result]
+
+
+def section(
+    number: str, title: str
+) -> Callable[[_Method[ChapterT, Arguments, Result]], _Method[ChapterT, Arguments, Result]]:
+    """Run a method of a chapter as the section `number` of the document, as `Chapter.section` describes.
+
+    In `plan` and `verify` mode a method whose section failed returns None.
+    """
+
+    def decorate(method: _Method[ChapterT, Arguments, Result]) -> _Method[ChapterT, Arguments, Result]:
+        @wraps(method)
+        def run(chapter: ChapterT, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            with chapter.section(number, title):
+                return method(chapter, *args, **kwargs)
+
+        return run
+
+    return decorate
 
 
 class Chapter:

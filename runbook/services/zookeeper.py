@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import ApplyFailed, CheckFailed, DriftFound, ServiceError, StepFailed
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -350,98 +350,98 @@ class ZooKeeper(Chapter):
     _restarted = False  # whether this chapter restarted a member
     _marathon_before: Evidence | None = None  # how Marathon was before that
 
+    @section("1.1", "Where the ensemble is")
     def connection_string(self) -> ApplyResult:
         """1.1: /etc/mesos/zk on every host that is a member or looks up a leader."""
-        with self.section("1.1", "Where the ensemble is"):
-            names = [host.name for host in self.site.hosts if CLIENTS.intersection(host.roles)]
-            return self.hosts().only(*names).apply(connection_file(self.site), name="/etc/mesos/zk")
+        names = [host.name for host in self.site.hosts if CLIENTS.intersection(host.roles)]
+        return self.hosts().only(*names).apply(connection_file(self.site), name="/etc/mesos/zk")
 
+    @section("2.2.1", "The members' ids")
     def identities(self) -> ApplyResult:
         """2.2.1: myid in every member's dataDir."""
-        with self.section("2.2.1", "The members' ids"):
-            return self._members.apply(lambda host: identity(self.site, host), name="myid")
+        return self._members.apply(lambda host: identity(self.site, host), name="myid")
 
+    @section("2.2.2", "The list of members")
     def server_lines(self) -> ApplyResult:
         """2.2.2: the lines of zoo.cfg that make single ZooKeepers an ensemble."""
-        with self.section("2.2.2", "The list of members"):
-            return self._members.apply(lambda host: settings(self.site, host), name="zoo.cfg")
+        return self._members.apply(lambda host: settings(self.site, host), name="zoo.cfg")
 
+    @section("2.2.2 foreign", "Settings that are not the runbook's")
     def foreign_settings(self) -> Findings:
         """2.2.2: settings of zoo.cfg, and Java properties of the processes, that nothing accounts for.
 
         Nothing is changed: what they are for is not known. In verify mode they are drift.
         """
-        with self.section("2.2.2 foreign", "Settings that are not the runbook's"):
-            findings = self._foreign()
-            if findings and self.mode is Mode.VERIFY:
-                raise DriftFound(
-                    str(findings), "accept them in zookeeper.allowed_settings, or remove them", result=findings
-                )
-            return findings
+        findings = self._foreign()
+        if findings and self.mode is Mode.VERIFY:
+            raise DriftFound(
+                str(findings), "accept them in zookeeper.allowed_settings, or remove them", result=findings
+            )
+        return findings
 
+    @section("1.2", "Start, one host at a time")
     def start(self) -> ApplyResult:
         """1.2: ZooKeeper runs everywhere with its present settings; members are (re)started one at a time.
 
         Followers before the leader, none whose absence the quorum would not bear, and the next one only once the last
         one serves. Raises ApplyFailed and CheckFailed with what the diagnosis (1.3) found.
         """
-        with self.section("1.2", "Start, one host at a time"):
-            # A plan must foresee the restart that a setting's change will need.
-            running = self._ask_running()
-            grouped = next((one.config for one in running.values() if one.config.groups), None)
+        # A plan must foresee the restart that a setting's change will need.
+        running = self._ask_running()
+        grouped = next((one.config for one in running.values() if one.config.groups), None)
 
-            def steps(host: HostParameters) -> list[Step]:
-                planned = (*identity(self.site, host), *settings(self.site, host)) if self.mode is Mode.PLAN else ()
-                forced = running[host.name].in_force(self.site, host) if host.name in running else None
-                return [*planned, service(self.site, forced)]
+        def steps(host: HostParameters) -> list[Step]:
+            planned = (*identity(self.site, host), *settings(self.site, host)) if self.mode is Mode.PLAN else ()
+            forced = running[host.name].in_force(self.site, host) if host.name in running else None
+            return [*planned, service(self.site, forced)]
 
-            if self.mode is Mode.APPLY:
-                from runbook.services.zookeeper_clients import before_a_restart  # above this module, as Marathon's are
+        if self.mode is Mode.APPLY:
+            from runbook.services.zookeeper_clients import before_a_restart  # above this module, as Marathon's are
 
-                self._marathon_before = before_a_restart(self.site)
-            try:
-                result = self._members.rolling(
-                    steps,
-                    before=lambda host: Ensemble.ask(self.site, grouped).can_spare(host.name),
-                    until=self._is_back,
-                    order=lambda hosts: Ensemble.ask(self.site).order(hosts),
-                    name="zkServer.sh",
-                )
-                self._restarted = bool(result.having(Status.CHANGED))
-                return result
-            except (ApplyFailed, CheckFailed) as error:
-                findings = self._diagnose()
-                display(findings)
-                message, remedy = f"{error.message}\n{findings}", "mend what the diagnosis names, then run again"
-                if isinstance(error, ApplyFailed):
-                    raise ApplyFailed(message, remedy, result=error.result) from error
-                raise CheckFailed(message, remedy) from error
+            self._marathon_before = before_a_restart(self.site)
+        try:
+            result = self._members.rolling(
+                steps,
+                before=lambda host: Ensemble.ask(self.site, grouped).can_spare(host.name),
+                until=self._is_back,
+                order=lambda hosts: Ensemble.ask(self.site).order(hosts),
+                name="zkServer.sh",
+            )
+            self._restarted = bool(result.having(Status.CHANGED))
+            return result
+        except (ApplyFailed, CheckFailed) as error:
+            findings = self._diagnose()
+            display(findings)
+            message, remedy = f"{error.message}\n{findings}", "mend what the diagnosis names, then run again"
+            if isinstance(error, ApplyFailed):
+                raise ApplyFailed(message, remedy, result=error.result) from error
+            raise CheckFailed(message, remedy) from error
 
+    @section("1.2 state", "what every member says")
     def state(self) -> Table:
         """What every member says of itself, at this moment."""
-        with self.section("1.2 state", "what every member says"):
-            return Ensemble.ask(self.site).table()
+        return Ensemble.ask(self.site).table()
 
+    @section("1.2 members", "all of them serve")
     def every_member_serves(self) -> CheckResult:
         """Check: every member answers and takes part in the quorum."""
-        with self.section("1.2 members", "all of them serve"):
-            return self._check("every member serves", lambda: Ensemble.ask(self.site).complete())
+        return self._check("every member serves", lambda: Ensemble.ask(self.site).complete())
 
+    @section("1.2 leader", "there is one, and followers are in sync")
     def one_leader(self) -> CheckResult:
         """Check: exactly one member leads, and its followers are in sync."""
-        with self.section("1.2 leader", "there is one, and followers are in sync"):
-            return self._check("one member leads", lambda: Ensemble.ask(self.site).led())
+        return self._check("one member leads", lambda: Ensemble.ask(self.site).led())
 
+    @section("1.2 znodes", "what one member writes, another reads")
     def members_agree(self) -> CheckResult:
         """Check: a znode that is written through one member is read through another.
 
         A plan, and `verify` without active checks, write nothing: then, that all members show the same data.
         """
-        with self.section("1.2 znodes", "what one member writes, another reads"):
-            if not self.may_act:
-                return self._check("all members have the same data", lambda: read_alike(self.site))
-            name = "a znode written through one member is read through another"
-            return self._check(name, lambda: written_and_read(self.site))
+        if not self.may_act:
+            return self._check("all members have the same data", lambda: read_alike(self.site))
+        name = "a znode written through one member is read through another"
+        return self._check(name, lambda: written_and_read(self.site))
 
     def marathon_works(self) -> CheckResult:
         """Check, where Marathon runs: its framework is active in Mesos, and a deployment that changes nothing ends.
@@ -462,23 +462,23 @@ class ZooKeeper(Chapter):
             probe = MarathonProbe(self.site, deploy=self.may_act, ran=before is not None and before.table is not None)
             return self._check(name, probe.look, deadline=90.0)
 
+    @section("1.2 logs", "where they are, and their last lines")
     def logs(self, lines: int = 5) -> Table:
         """1.2: where each member's log is, and its last lines."""
-        with self.section("1.2 logs", "where they are, and their last lines"):
-            outputs = self._members.run(_LAST_LINES.format(folder=quote(self.site.zookeeper.log_dir), lines=lines))
-            rows = []
-            for host, output in outputs.items():
-                head, _, last = output.stdout.partition("\n")
-                size, _, path = head.partition(" ")
-                shown = output.error.message if output.error else last.rstrip() or output.stderr.strip()
-                rows.append((host, path, size, shown))
-            frame = pd.DataFrame(rows, columns=["host", "log", "bytes", "last lines"])
-            return Table(frame, f"the newest log in {self.site.zookeeper.log_dir}", literal=("last lines",))
+        outputs = self._members.run(_LAST_LINES.format(folder=quote(self.site.zookeeper.log_dir), lines=lines))
+        rows = []
+        for host, output in outputs.items():
+            head, _, last = output.stdout.partition("\n")
+            size, _, path = head.partition(" ")
+            shown = output.error.message if output.error else last.rstrip() or output.stderr.strip()
+            rows.append((host, path, size, shown))
+        frame = pd.DataFrame(rows, columns=["host", "log", "bytes", "last lines"])
+        return Table(frame, f"the newest log in {self.site.zookeeper.log_dir}", literal=("last lines",))
 
+    @section("1.3", "Why ZooKeeper does not start")
     def diagnose(self) -> Findings:
         """1.3: why ZooKeeper does not start, or does not serve, on each host. Looks only; it touches nothing."""
-        with self.section("1.3", "Why ZooKeeper does not start"):
-            return self._diagnose()
+        return self._diagnose()
 
     # the parts
 

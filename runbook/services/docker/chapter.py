@@ -10,7 +10,7 @@ from typing import ClassVar, NoReturn
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import ApplyFailed, CheckFailed, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
@@ -59,121 +59,119 @@ class DockerHosts(Chapter):
 
     # 5.1 and 5.2
 
+    @section("5.1", "Install")
     def install(self) -> ApplyResult:
         """5.1: the package docker-engine from the hosts' yum repositories. Raises ApplyFailed and GateRefused.
 
         Another version than the one that is there is installed behind the gate `restart-docker` where containers run.
         """
-        with self.section("5.1", "Install"):
-            name = f"yum install {self.site.docker.package}"
-            return self._applied(lambda: engine.restart_gently(self.members, engine.install(self.site), name))
+        name = f"yum install {self.site.docker.package}"
+        return self._applied(lambda: engine.restart_gently(self.members, engine.install(self.site), name))
 
+    @section("5.2 unit", "The unit as systemd reads it")
     def unit(self) -> Table:
         """5.2: the unit that runs Docker, as the package ships it and with its drop-ins; one edited by hand is told."""
-        with self.section("5.2 unit", "The unit as systemd reads it"):
-            return engine.units(self.site, self.members)
+        return engine.units(self.site, self.members)
 
+    @section("5.2", "Enabled and running")
     def start(self) -> ApplyResult:
         """5.2: Docker's service, enabled and running. Raises ApplyFailed and GateRefused."""
-        with self.section("5.2", "Enabled and running"):
-            # a plan foresees a package that is not there yet
-            package = (engine.install(self.site),) if self.mode is Mode.PLAN else ()
-            steps = (*package, *engine.drift(self.site), engine.service(self.site))
-            try:
-                return self._applied(lambda: engine.restart_gently(self.members, steps, "service docker start"))
-            except ApplyFailed as error:
-                self._explained(error)
+        # a plan foresees a package that is not there yet
+        package = (engine.install(self.site),) if self.mode is Mode.PLAN else ()
+        steps = (*package, *engine.drift(self.site), engine.service(self.site))
+        try:
+            return self._applied(lambda: engine.restart_gently(self.members, steps, "service docker start"))
+        except ApplyFailed as error:
+            self._explained(error)
 
+    @section("5.2 engines", "What the engines say of themselves")
     def engines(self) -> Table:
         """5.2: version, storage, cgroups of every engine, and what it warns of; they go into the record."""
-        with self.section("5.2 engines", "What the engines say of themselves"):
-            answers = engine.said(self.members)
-            for host, found in answers.items():
-                if isinstance(found, engine.Facts):
-                    self.versions(host, found.software)
-            return engine.facts_table(answers)
+        answers = engine.said(self.members)
+        for host, found in answers.items():
+            if isinstance(found, engine.Facts):
+                self.versions(host, found.software)
+        return engine.facts_table(answers)
 
+    @section("5.2 slaves", "Slaves get the containerizer docker")
     def slaves(self) -> ApplyResult:
         """5.2: slaves that run Docker tasks, as chapter 3 configures them; one at a time, and their tasks go on.
 
         Raises ApplyFailed, CheckFailed and GateRefused.
         """
-        with self.section("5.2 slaves", "Slaves get the containerizer docker"):
-            hosts, name = self.members.having("mesos_slave"), f"service {SLAVE} start"
-            if not hosts:
-                return ApplyResult(name, self.mode, ())
-            if self.mode is not Mode.PLAN:
-                return self._applied(lambda: slaves.roll_out(self.site, hosts))
-            foreseen = {
-                host: replace(one, docker=True, restarts=one.restarts or not one.docker)
-                for host, one in forecast.forecasts(self.site, hosts).items()
-            }
-            return hosts.apply(
-                lambda host: slaves.start_steps(self.site, host, foreseen[host.name], self.mode), name=name
-            )
+        hosts, name = self.members.having("mesos_slave"), f"service {SLAVE} start"
+        if not hosts:
+            return ApplyResult(name, self.mode, ())
+        if self.mode is not Mode.PLAN:
+            return self._applied(lambda: slaves.roll_out(self.site, hosts))
+        foreseen = {
+            host: replace(one, docker=True, restarts=one.restarts or not one.docker)
+            for host, one in forecast.forecasts(self.site, hosts).items()
+        }
+        return hosts.apply(lambda host: slaves.start_steps(self.site, host, foreseen[host.name], self.mode), name=name)
 
     # 5.3: images
 
+    @section("5.3 load", "Upload the archives and load them")
     def load_images(self) -> ApplyResult:
         """5.3: every image on the hosts that need it: the archives are uploaded where it is missing, and loaded.
 
         Raises ParameterError, before any host is touched, for an archive that is missing or not the one that the
         parameters promise; ApplyFailed.
         """
-        with self.section("5.3 load", "Upload the archives and load them"):
-            self.site.check_files({"docker"})
-            return self._applied(
-                lambda: self.members.apply(
-                    lambda host: images.steps(self.site, host), name="docker load", deadline=UPLOAD_DEADLINE
-                )
+        self.site.check_files({"docker"})
+        return self._applied(
+            lambda: self.members.apply(
+                lambda host: images.steps(self.site, host), name="docker load", deadline=UPLOAD_DEADLINE
             )
+        )
 
+    @section("5.3 images", "The images of each host")
     def images(self) -> Table:
         """5.3: `docker images` of every host, beside the archives."""
-        with self.section("5.3 images", "The images of each host"):
-            return images.table(self.site, self.members)
+        return images.table(self.site, self.members)
 
     # 5.3: the app
 
+    @section("5.3", "Run it through Marathon")
     def run(self) -> ApplyResult:
         """5.3: the document's app, put to Marathon and followed until its instances run. Raises ApplyFailed."""
-        with self.section("5.3", "Run it through Marathon"):
-            if not self._has_marathon:
-                skipped = StepResult(HOST, f"app {app_id(self.APP)}", Status.SKIPPED, NO_MARATHON)
-                emit(event="step", **skipped.row())
-                return ApplyResult(skipped.step, self.mode, (skipped,))
-            try:
-                return self._applied(lambda: deploy(self.site, self._app, mode=self.mode))
-            except ApplyFailed as error:
-                self._explained(error)
+        if not self._has_marathon:
+            skipped = StepResult(HOST, f"app {app_id(self.APP)}", Status.SKIPPED, NO_MARATHON)
+            emit(event="step", **skipped.row())
+            return ApplyResult(skipped.step, self.mode, (skipped,))
+        try:
+            return self._applied(lambda: deploy(self.site, self._app, mode=self.mode))
+        except ApplyFailed as error:
+            self._explained(error)
 
+    @section("5.3 running", "Every instance has its container")
     def running(self) -> CheckResult:
         """5.3, check: Marathon has as many instances as the app declares, and each has its container on its host."""
-        with self.section("5.3 running", "Every instance has its container"):
-            return self._check_of_app(f"every instance of {self.APP} runs in a container", self._contained)
+        return self._check_of_app(f"every instance of {self.APP} runs in a container", self._contained)
 
+    @section("5.3 ps", "The containers of each host")
     def ps(self) -> Table:
         """5.3: `docker ps` of every host, beside Marathon's tasks."""
-        with self.section("5.3 ps", "The containers of each host"):
-            return ps.table(self.members, self._known_tasks())
+        return ps.table(self.members, self._known_tasks())
 
+    @section("5.3 logs", "What the containers print")
     def logs(self) -> Table:
         """5.3: the last lines that each container of the app printed, on its host."""
-        with self.section("5.3 logs", "What the containers print"):
-            tasks = self._known_tasks()
-            lines = ps.last_lines(self.members, self._of_app(tasks_table([]) if tasks is None else tasks))
-            told = "" if tasks is not None else ": not known, as Marathon does not answer"
-            return Table(lines, f"docker logs of {self.APP}{told}", literal=("last lines",))
+        tasks = self._known_tasks()
+        lines = ps.last_lines(self.members, self._of_app(tasks_table([]) if tasks is None else tasks))
+        told = "" if tasks is not None else ": not known, as Marathon does not answer"
+        return Table(lines, f"docker logs of {self.APP}{told}", literal=("last lines",))
 
+    @section("5.3 log", "They print the time")
     def times(self) -> CheckResult:
         """5.3, check: each container of the app prints the time, as the document shows it."""
-        with self.section("5.3 log", "They print the time"):
-            return self._check_of_app(f"every container of {self.APP} prints the time", self._printed, deadline=45.0)
+        return self._check_of_app(f"every container of {self.APP} prints the time", self._printed, deadline=45.0)
 
+    @section("5.3 findings", "What the hosts tell")
     def findings(self) -> Findings:
         """What keeps containers from running, as far as each host's logs and disks tell: beyond the document."""
-        with self.section("5.3 findings", "What the hosts tell"):
-            return diagnose.explain(self.site, self.members)
+        return diagnose.explain(self.site, self.members)
 
     # the parts
 

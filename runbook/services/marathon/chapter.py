@@ -10,7 +10,7 @@ from typing import ClassVar, NoReturn
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter, Section
+from runbook.chapter import Chapter, Section, section
 from runbook.errors import ApplyFailed, CheckFailed, DeploymentFailed, GateRefused, RunbookError, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
@@ -59,104 +59,104 @@ class MarathonChapter(Chapter):
 
     # 4.1
 
+    @section("4.1", "Upload and install the RPM")
     def install(self) -> ApplyResult:
         """4.1: the RPM of the parameters, uploaded and installed with `rpm -ivh`.
 
         Raises ParameterError, before any host is touched, where its file is missing or has another SHA-256.
         """
-        with self.section("4.1", "Upload and install the RPM"):
-            if self.mode is not Mode.VERIFY:  # what is installed can be verified without the file
-                self.site.check_files(["marathon"])
-            step = steps.install(self.site)
-            return self._applied(lambda: self.members.apply([step], name=f"rpm -ivh {step.file.name}"))
+        if self.mode is not Mode.VERIFY:  # what is installed can be verified without the file
+            self.site.check_files(["marathon"])
+        step = steps.install(self.site)
+        return self._applied(lambda: self.members.apply([step], name=f"rpm -ivh {step.file.name}"))
 
+    @section("4.1 versions", "What is installed")
     def installed(self) -> Table:
         """4.1: which package each host has now; it goes into the record.
 
         The program is not asked: the start script of 1.1 has no `--version`, and prints its whole command line instead,
         with the credentials in it (bin/marathon-framework).
         """
-        with self.section("4.1 versions", "What is installed"):
-            package = self.site.marathon.package
-            rows = []
-            for host, output in self.members.run(_VERSIONS.format(package=quote(package))).items():
-                found = facts(output.stdout) if output.ok else {}
-                missing = output.error.message if output.error else "not installed"
-                rows.append((host, found.get("package", missing)))
-                if "package" in found:
-                    self.versions(host, {steps.PROGRAM: found["package"]})
-            columns = ["host", f"package {package}"]
-            return Table(pd.DataFrame(rows, columns=columns), "installed", states=(columns[1],))
+        package = self.site.marathon.package
+        rows = []
+        for host, output in self.members.run(_VERSIONS.format(package=quote(package))).items():
+            found = facts(output.stdout) if output.ok else {}
+            missing = output.error.message if output.error else "not installed"
+            rows.append((host, found.get("package", missing)))
+            if "package" in found:
+                self.versions(host, {steps.PROGRAM: found["package"]})
+        columns = ["host", f"package {package}"]
+        return Table(pd.DataFrame(rows, columns=columns), "installed", states=(columns[1],))
 
     # 4.2
 
+    @section("4.2", "Configure and start, one instance at a time")
     def start(self) -> ApplyResult:
         """4.2: the files of each instance, and a Marathon that runs with them; one instance at a time.
 
         Standbys before the leader, none before another one answers, and the next one only once this one answers again.
         Raises ApplyFailed and CheckFailed with what the logs tell.
         """
-        with self.section("4.2", "Configure and start, one instance at a time"):
-            try:
-                return self._applied(
-                    lambda: self.members.rolling(
-                        self._start_steps,
-                        before=lambda host: self._instances().can_spare(host.name),
-                        until=lambda host: self._instances().is_back(host.name),
-                        order=lambda hosts: self._instances().order(hosts),
-                        name="service marathon start",
-                        patience=90.0,
-                    )
+        try:
+            return self._applied(
+                lambda: self.members.rolling(
+                    self._start_steps,
+                    before=lambda host: self._instances().can_spare(host.name),
+                    until=lambda host: self._instances().is_back(host.name),
+                    order=lambda hosts: self._instances().order(hosts),
+                    name="service marathon start",
+                    patience=90.0,
                 )
-            except (ApplyFailed, CheckFailed) as error:
-                self._explained(error)
+            )
+        except (ApplyFailed, CheckFailed) as error:
+            self._explained(error)
 
+    @section("4.2 leader", "One instance leads")
     def one_leader(self) -> CheckResult:
         """4.2, check: one instance leads: by ZooKeeper, by every answer, and by its own word."""
-        with self.section("4.2 leader", "One instance leads"):
-            return self._check("one instance leads", lambda: self._instances().led(), deadline=90.0)
+        return self._check("one instance leads", lambda: self._instances().led(), deadline=90.0)
 
+    @section("4.2 instances", "Every instance answers")
     def every_instance(self) -> CheckResult:
         """4.2, check: every instance answers, stands for election once, and names the same leader."""
-        with self.section("4.2 instances", "Every instance answers"):
-            return self._check(
-                "every instance answers and names the leader",
-                lambda: self._instances().complete(),
-                deadline=90.0,
-            )
+        return self._check(
+            "every instance answers and names the leader",
+            lambda: self._instances().complete(),
+            deadline=90.0,
+        )
 
+    @section("4.2 state", "The instances")
     def instances(self) -> Table:
         """4.2: what comes through every instance, at this moment."""
-        with self.section("4.2 state", "The instances"):
-            try:
-                return self._instances().table()
-            except ServiceError as error:
-                return self._unknown(error)
+        try:
+            return self._instances().table()
+        except ServiceError as error:
+            return self._unknown(error)
 
+    @section("4.2 framework", "Mesos has registered the framework")
     def registered(self) -> CheckResult:
         """4.2, check: Mesos' leader has the framework of Marathon's id, as active.
 
         Where it does not, shows what the logs of the instances and of the masters tell of that.
         """
-        with self.section("4.2 framework", "Mesos has registered the framework"):
-            try:
-                result = self._check(
-                    "the framework is registered", lambda: Framework.ask(self.site).registered(), deadline=60.0
-                )
-            except CheckFailed as error:
-                findings = self._told_of_registration()
-                if not findings:
-                    raise
-                display(findings)
-                raise CheckFailed(f"{error.message}\n{findings}", self.EXPLAINED) from error
-            if not result.holds and self.mode is Mode.VERIFY and (findings := self._told_of_registration()):
-                display(findings)
-            return result
+        try:
+            result = self._check(
+                "the framework is registered", lambda: Framework.ask(self.site).registered(), deadline=60.0
+            )
+        except CheckFailed as error:
+            findings = self._told_of_registration()
+            if not findings:
+                raise
+            display(findings)
+            raise CheckFailed(f"{error.message}\n{findings}", self.EXPLAINED) from error
+        if not result.holds and self.mode is Mode.VERIFY and (findings := self._told_of_registration()):
+            display(findings)
+        return result
 
+    @section("4.2 store", "What Marathon keeps in ZooKeeper")
     def kept(self) -> CheckResult:
         """4.2, check: nothing that Marathon keeps in ZooKeeper comes near the limit on a znode."""
-        with self.section("4.2 store", "What Marathon keeps in ZooKeeper"):
-            return self._check("no znode of Marathon is too large", self._bearable, deadline=10)
+        return self._check("no znode of Marathon is too large", self._bearable, deadline=10)
 
     # 4.3
 
@@ -176,9 +176,10 @@ class MarathonChapter(Chapter):
         with self._about("", app["id"], f"Run the app of {Path(path).name}"):
             return self._deploy(app)
 
+    @section("4.3 apps", "The apps")
     def apps(self) -> Table:
         """4.3: the apps, as Marathon's page lists them. Those that no parameter names are marked, and no drift."""
-        with self.section("4.3 apps", "The apps"), marathon_of(self.site) as marathon:
+        with marathon_of(self.site) as marathon:
             try:
                 frame = apps_table(marathon.apps())
             except ServiceError as error:
@@ -251,11 +252,11 @@ class MarathonChapter(Chapter):
                 claim = f"a task of {app['id']} that crashes comes back"
                 return self._check(claim, lambda: recovery.watch(marathon), deadline=120.0)
 
+    @section("4.3 hosts", "Hosts that are lost, and their tasks")
     def lost_hosts(self) -> CheckResult:
         """4.3, check: no host is lost; where one is, which tasks were on it, and where they are now."""
-        with self.section("4.3 hosts", "Hosts that are lost, and their tasks"):
-            silent = [host for host, output in self.hosts().run(":", deadline=5.0).items() if output.error is not None]
-            return self._check("every host that runs tasks is there", lambda: self._losses(silent), deadline=30.0)
+        silent = [host for host, output in self.hosts().run(":", deadline=5.0).items() if output.error is not None]
+        return self._check("every host that runs tasks is there", lambda: self._losses(silent), deadline=30.0)
 
     # operations beyond the document
 

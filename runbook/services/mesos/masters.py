@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from IPython.display import display
 
+from runbook.chapter import section
 from runbook.errors import ApplyFailed, CheckFailed, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -33,33 +34,34 @@ class MesosMasters(MesosChapter):
     parameters = MesosChapter.parameters | {"active_checks"}
     program = steps.MASTER
 
+    @section("2.1", "Install with yum")
     def install(self) -> ApplyResult:
         """2.1: the package from the hosts' yum repository; neither of its services starts before it is configured."""
-        with self.section("2.1", "Install with yum"):
-            return self._install()
+        return self._install()
 
+    @section("2.1 versions", "What is installed")
     def installed(self) -> Table:
         """2.1: which package and which program each host has now."""
-        with self.section("2.1 versions", "What is installed"):
-            return self._versions()
+        return self._versions()
 
     def quorum(self) -> ApplyResult:
         """2.2.3: the quorum. Where masters have run with another one, behind the gate `change-quorum`, or refused."""
         with self.section("2.2.3", f"The quorum: {self.site.quorum}"):
             return self._applied(lambda: self.members.apply([steps.quorum(self.site)], name="quorum"))
 
+    @section("2.2.4", "Each master's ip and hostname")
     def identities(self) -> ApplyResult:
         """2.2.4: each master's ip and hostname."""
-        with self.section("2.2.4", "Each master's ip and hostname"):
-            return self._applied(
-                lambda: self.members.apply(lambda host: steps.identity(self.site, host), name="ip and hostname")
-            )
+        return self._applied(
+            lambda: self.members.apply(lambda host: steps.identity(self.site, host), name="ip and hostname")
+        )
 
+    @section("2.2.5", "The port, and where it works")
     def settings(self) -> ApplyResult:
         """2.2.5: the port, and beside it where a master finds ZooKeeper, works and logs."""
-        with self.section("2.2.5", "The port, and where it works"):
-            return self._applied(lambda: self.members.apply(steps.master_settings(self.site), name="settings"))
+        return self._applied(lambda: self.members.apply(steps.master_settings(self.site), name="settings"))
 
+    @section("2.2.6", "Start, one master at a time")
     def start(self) -> ApplyResult:
         """2.2.6: mesos-master runs everywhere with its present settings; masters are (re)started one at a time.
 
@@ -67,81 +69,80 @@ class MesosMasters(MesosChapter):
         last one holds its replica of the log. On a master that is to be no slave, mesos-slave is off. Raises
         ApplyFailed and CheckFailed with what the logs tell.
         """
-        with self.section("2.2.6", "Start, one master at a time"):
-            ensemble = self._ensemble()
-            leaderless = ensemble is not None and ensemble.leader is None
-            try:
-                return self._applied(
-                    lambda: self.members.rolling(
-                        lambda host: self._start_steps(host, ensemble),
-                        before=lambda host: MasterEnsemble.ask(self.site).can_spare(host.name, leaderless=leaderless),
-                        until=lambda host: MasterEnsemble.ask(self.site).is_back(host.name),
-                        order=lambda hosts: MasterEnsemble.ask(self.site).order(hosts),
-                        name="service mesos-master start",
-                    )
+        ensemble = self._ensemble()
+        leaderless = ensemble is not None and ensemble.leader is None
+        try:
+            return self._applied(
+                lambda: self.members.rolling(
+                    lambda host: self._start_steps(host, ensemble),
+                    before=lambda host: MasterEnsemble.ask(self.site).can_spare(host.name, leaderless=leaderless),
+                    until=lambda host: MasterEnsemble.ask(self.site).is_back(host.name),
+                    order=lambda hosts: MasterEnsemble.ask(self.site).order(hosts),
+                    name="service mesos-master start",
                 )
-            except (ApplyFailed, CheckFailed) as error:
-                self._explained(error)
+            )
+        except (ApplyFailed, CheckFailed) as error:
+            self._explained(error)
 
+    @section("2.2.7 files", "The log files")
     def log_files(self) -> Table:
         """2.2.7: which files mesos-master.INFO, WARNING and ERROR link to."""
-        with self.section("2.2.7 files", "The log files"):
-            return logs.links(self.members, self.log_dir, self.program)
+        return logs.links(self.members, self.log_dir, self.program)
 
+    @section("2.2.7", "One log file a program")
     def syslog(self) -> ApplyResult:
         """2.2.7: one file a program through rsyslog, on every host where something logs, and its rotation."""
-        with self.section("2.2.7", "One log file a program"):
-            names = [host.name for host in self.site.hosts if syslog.ROLES.intersection(host.roles)]
-            return self._applied(lambda: self.hosts().only(*names).apply(syslog.steps(self.site), name="rsyslog"))
+        names = [host.name for host in self.site.hosts if syslog.ROLES.intersection(host.roles)]
+        return self._applied(lambda: self.hosts().only(*names).apply(syslog.steps(self.site), name="rsyslog"))
 
+    @section("2.2.7 delivery", "Lines arrive in their files")
     def delivery(self) -> CheckResult:
         """2.2.7, check: a line that is logged under each daemon's tag arrives in its file.
 
         An active check: it writes a line to each log.
         """
-        with self.section("2.2.7 delivery", "Lines arrive in their files"):
-            hosts = self.hosts().only(*(host.name for host in self.site.hosts if syslog.daemons(self.site, host)))
-            return self._check("lines of each daemon arrive in its file", lambda: self._delivered(hosts), deadline=20.0)
+        hosts = self.hosts().only(*(host.name for host in self.site.hosts if syslog.daemons(self.site, host)))
+        return self._check("lines of each daemon arrive in its file", lambda: self._delivered(hosts), deadline=20.0)
 
+    @section("2.2.7 lines", "The last lines of each log")
     def last_lines(self, lines: int = 4) -> Table:
         """2.2.7: the last lines of each log of each host."""
-        with self.section("2.2.7 lines", "The last lines of each log"):
-            return logs.last_lines(self.members, self.site.syslog.log_dir, self.site.syslog.programs, lines)
+        return logs.last_lines(self.members, self.site.syslog.log_dir, self.site.syslog.programs, lines)
 
+    @section("2.2.7 election", "The lines of the election")
     def election_lines(self) -> CheckResult:
         """2.2.7, check: each master's present log has the lines of the election that the document shows."""
-        with self.section("2.2.7 election", "The lines of the election"):
-            return self._check("every master's log tells of the election", self._election, deadline=150.0)
+        return self._check("every master's log tells of the election", self._election, deadline=150.0)
 
+    @section("2.3", "One master leads")
     def one_leader(self) -> CheckResult:
         """2.3, check: the masters that answer name one leader; ZooKeeper names it, too; and it works."""
-        with self.section("2.3", "One master leads"):
-            return self._check(
-                "one master leads, and works", lambda: MasterEnsemble.ask(self.site).led(), deadline=150.0
-            )
+        return self._check("one master leads, and works", lambda: MasterEnsemble.ask(self.site).led(), deadline=150.0)
 
+    @section("2.3 masters", "Every master answers")
     def every_master(self) -> CheckResult:
         """2.3, check: every master answers, holds its replica of the log, and runs with the flags of the parameters."""
-        with self.section("2.3 masters", "Every master answers"):
-            return self._check("every master answers and holds its log replica", lambda: complete(self.site))
+        return self._check("every master answers and holds its log replica", lambda: complete(self.site))
 
+    @section("2.3 state", "The masters")
     def masters(self) -> Table:
         """2.3: what every master says of itself, at this moment."""
-        with self.section("2.3 state", "The masters"):
-            ensemble = self._ensemble()
-            return ensemble.table() if ensemble is not None else _nothing("the masters: ZooKeeper does not answer")
+        ensemble = self._ensemble()
+        return ensemble.table() if ensemble is not None else _nothing("the masters: ZooKeeper does not answer")
 
+    @section("2.3 resources", "The cluster's resources")
     def resources(self) -> Table:
         """2.3: the cluster's CPUs, memory, disk and ports, as the leader adds them up."""
-        with self.section("2.3 resources", "The cluster's resources"), masters_of(self.site) as masters:
+        with masters_of(self.site) as masters:
             try:
                 return _written_out(resources_table(masters.state()), "what active slaves offer")
             except RunbookError as error:
                 return self._unless_planned(error)
 
+    @section("2.3 metrics", "The leader's metrics")
     def metrics(self) -> Table:
         """2.3: the leader's metrics that are worth reading, and what they mean."""
-        with self.section("2.3 metrics", "The leader's metrics"), masters_of(self.site) as masters:
+        with masters_of(self.site) as masters:
             try:
                 leader = masters.leader()
                 table = metrics_table(leader.metrics())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
+from runbook.chapter import section
 from runbook.errors import ApplyFailed, CheckFailed, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -32,21 +33,22 @@ class MesosSlaves(MesosChapter):
     needs = ("mesos_slave",)
     program = steps.SLAVE
 
+    @section("3.1", "Install")
     def install(self) -> ApplyResult:
         """3.1: the package, which brings both programs, on hosts that have it not yet from chapter 2."""
-        with self.section("3.1", "Install"):
-            return self._install()
+        return self._install()
 
+    @section("3.1 versions", "What is installed")
     def installed(self) -> Table:
         """3.1: which package and which program each host has now."""
-        with self.section("3.1 versions", "What is installed"):
-            return self._versions()
+        return self._versions()
 
+    @section("3.2 forecast", "What the slaves will make of it")
     def foresee(self) -> Table:
         """3.2: what each slave will make of its settings: go on, register for the first time, or refuse to start."""
-        with self.section("3.2 forecast", "What the slaves will make of it"):
-            return forecast.table(forecast.forecasts(self.site, self.members).values())
+        return forecast.table(forecast.forecasts(self.site, self.members).values())
 
+    @section("3.2", "Configure and start, one slave at a time")
     def start(self) -> ApplyResult:
         """3.2 and 3.3: the files of each slave, and a mesos-slave that runs with them; one host at a time.
 
@@ -54,54 +56,52 @@ class MesosSlaves(MesosChapter):
         before anything is done on the host: it shows which tasks the reset loses. The next host follows once this one
         is registered. Raises ApplyFailed, CheckFailed and GateRefused.
         """
-        with self.section("3.2", "Configure and start, one slave at a time"):
-            try:
-                return self._applied(lambda: roll_out(self.site, self.members))
-            except (ApplyFailed, CheckFailed) as error:
-                self._explained(error)
+        try:
+            return self._applied(lambda: roll_out(self.site, self.members))
+        except (ApplyFailed, CheckFailed) as error:
+            self._explained(error)
 
+    @section("3.2 registration", "Every slave is registered")
     def registered(self) -> CheckResult:
         """3.2, check: every slave's log tells of its registration, and the leader's state lists it as active."""
-        with self.section("3.2 registration", "Every slave is registered"):
-            return self._check("every slave is registered", lambda: registration(self.members), deadline=90.0)
+        return self._check("every slave is registered", lambda: registration(self.members), deadline=90.0)
 
+    @section("3.2 files", "The log files")
     def log_files(self) -> Table:
         """3.2: which files mesos-slave.INFO, WARNING and ERROR link to."""
-        with self.section("3.2 files", "The log files"):
-            return logs.links(self.members, self.log_dir, self.program)
+        return logs.links(self.members, self.log_dir, self.program)
 
+    @section("3.2 log", "The lines of the registration")
     def registration_lines(self) -> Table:
         """3.2: the lines of the registration that the document shows, in each slave's present log."""
-        with self.section("3.2 log", "The lines of the registration"):
-            return logs.milestones(self.members, self.log_dir, self.program, REGISTRATION)
+        return logs.milestones(self.members, self.log_dir, self.program, REGISTRATION)
 
+    @section("3.3 leftovers", "What earlier slaves left running")
     def leftovers(self) -> ApplyResult:
         """3.3: executors and tasks of slaves that registered anew, which go on without Mesos: listed, and ended behind
         the gate `reset-slave-metadata`."""
-        with self.section("3.3 leftovers", "What earlier slaves left running"):
-            work_dirs = tuple(dict.fromkeys((self.site.mesos.slave.work_dir, steps.DEFAULT_WORK_DIR)))
-            return self._applied(
-                lambda: self.members.apply([steps.NoLeftovers(work_dirs)], name="executors of earlier slaves")
-            )
+        work_dirs = tuple(dict.fromkeys((self.site.mesos.slave.work_dir, steps.DEFAULT_WORK_DIR)))
+        return self._applied(
+            lambda: self.members.apply([steps.NoLeftovers(work_dirs)], name="executors of earlier slaves")
+        )
 
+    @section("3.3", "What the slaves offer")
     def offers(self) -> CheckResult:
         """3.3, check: every slave offers the ports of the parameters and can run what chapters 5 and 6 need."""
-        with self.section("3.3", "What the slaves offer"):
-            return self._check(
-                "every slave offers what it should", lambda: offered(self.site, self.members), deadline=10
-            )
+        return self._check("every slave offers what it should", lambda: offered(self.site, self.members), deadline=10)
 
+    @section("3.4", "The slaves")
     def slaves(self) -> Table:
         """3.4: the slaves with what is used and free of what they offer, as the leader's page shows them."""
-        with self.section("3.4", "The slaves"):
-            registrations = Registrations.ask(self.site)
-            if registrations.problem is not None and self.mode is Mode.APPLY:
-                raise registrations.problem
-            return registrations.table()
+        registrations = Registrations.ask(self.site)
+        if registrations.problem is not None and self.mode is Mode.APPLY:
+            raise registrations.problem
+        return registrations.table()
 
+    @section("3.4 usage", "Used against free")
     def usage(self) -> Usage:
         """3.4: a picture of used against free, of a few slaves or of a thousand."""
-        with self.section("3.4 usage", "Used against free"), masters_of(self.site) as masters:
+        with masters_of(self.site) as masters:
             names = {host.address: host.name for host in self.members}
             try:
                 return Usage(slaves_table(masters.state()).replace({"host": names}))

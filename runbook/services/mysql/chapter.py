@@ -12,7 +12,7 @@ from typing import TypeVar
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import ApplyFailed, GateRefused, RunbookError, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence, check
@@ -56,107 +56,106 @@ class MySql(Chapter):
     def _examine(self) -> None:
         self.site.image(self.site.mysql.image)
 
+    @section("6.1", "The image, the data's folder, the passwords")
     def prepare(self) -> ApplyResult:
         """6.1: the image, the data's folder and the passwords on the data's host. Raises ApplyFailed, SecretError."""
-        with self.section("6.1", "The image, the data's folder, the passwords"):
-            steps = preparation(self.site)  # resolves the secrets before any host is touched
-            return self._applied(lambda: self._data_host.apply(steps, name="docker load", deadline=UPLOAD_DEADLINE))
+        steps = preparation(self.site)  # resolves the secrets before any host is touched
+        return self._applied(lambda: self._data_host.apply(steps, name="docker load", deadline=UPLOAD_DEADLINE))
 
+    @section("6.3", "What would keep it from starting")
     def nothing_is_in_the_way(self) -> CheckResult:
         """6.3, check before anything is deployed: memory, port, room, image, folder; each with what was found."""
-        with self.section("6.3", "What would keep it from starting"):
-            name = f"nothing keeps MySQL from starting on {self._host.name}"
-            return self._check(
-                name,
-                lambda: conditions.evidence(self.site, conditions.Seen.ask(self.site, self.hosts())),
-                deadline=20.0,
-            )
+        name = f"nothing keeps MySQL from starting on {self._host.name}"
+        return self._check(
+            name,
+            lambda: conditions.evidence(self.site, conditions.Seen.ask(self.site, self.hosts())),
+            deadline=20.0,
+        )
 
+    @section("6.2 definition", "The app")
     def definition(self) -> Table:
         """6.2: the app as Marathon gets it, a field a row."""
-        with self.section("6.2 definition", "The app"):
-            app = mysql_app(self.site)
-            rows = [line.split(": ", 1) for line in definition(app, "").splitlines()]
-            return Table(pd.DataFrame(rows, columns=["field", "value"]), f"the app {app_id(app['id'])}")
+        app = mysql_app(self.site)
+        rows = [line.split(": ", 1) for line in definition(app, "").splitlines()]
+        return Table(pd.DataFrame(rows, columns=["field", "value"]), f"the app {app_id(app['id'])}")
 
+    @section("6.2", "Deploy")
     def deploy(self, deadline: float = 300.0) -> ApplyResult:
         """6.2: Marathon has the app as defined, and its task is healthy within `deadline` seconds.
 
         Raises ApplyFailed with what Marathon, Mesos and the log of a container of this app that ended tell of it.
         """
-        with self.section("6.2", "Deploy"):
-            try:
-                return deploy(self.site, mysql_app(self.site), mode=self.mode, deadline=deadline)
-            except ApplyFailed as error:
-                findings = Findings("MySQL's containers", self._ended())
-                if not findings:
-                    raise
-                display(findings)
-                message = f"{error.message}\n{findings}"
-                raise ApplyFailed(message, error.remedy, result=error.result) from error
+        try:
+            return deploy(self.site, mysql_app(self.site), mode=self.mode, deadline=deadline)
+        except ApplyFailed as error:
+            findings = Findings("MySQL's containers", self._ended())
+            if not findings:
+                raise
+            display(findings)
+            message = f"{error.message}\n{findings}"
+            raise ApplyFailed(message, error.remedy, result=error.result) from error
 
+    @section("6.2 passwords", "Passwords that are left elsewhere")
     def retire(self) -> ApplyResult:
         """6.2: remove what earlier versions left of the passwords on the data's host, once no task needs it.
 
         Shows where else a present password is readable, with what to do. Raises ApplyFailed.
         """
-        with self.section("6.2 passwords", "Passwords that are left elsewhere"):
-            result = self._applied(lambda: self._data_host.apply((retired_files(self.site),), name="passwords"))
-            name = self._host.name
-            answer = self._data_host.run(leaks_probe(self.site), deadline=120.0)[name]
-            if answer.error is not None:
-                raise answer.error
-            display(Findings("passwords elsewhere", leaks(name, answer.stdout)))
-            return result
+        result = self._applied(lambda: self._data_host.apply((retired_files(self.site),), name="passwords"))
+        name = self._host.name
+        answer = self._data_host.run(leaks_probe(self.site), deadline=120.0)[name]
+        if answer.error is not None:
+            raise answer.error
+        display(Findings("passwords elsewhere", leaks(name, answer.stdout)))
+        return result
 
+    @section("6.4", "Where it runs")
     def runs(self) -> CheckResult:
         """6.4, check: the task is healthy, on the data's host, in a container with the port that Marathon names, and
         with nothing that Marathon did not ask for."""
-        with self.section("6.4", "Where it runs"):
 
-            def probe() -> Evidence:
-                place, seen = self._place(), DataHost.ask(self.hosts())
-                placed = checks.placed(self.site, place, seen)
-                if not placed.holds:
-                    return placed
-                container = seen.of_task(place.task).id
-                return drift.judged(self.hosts(), place.host, container, mysql_app(self.site), placed)
+        def probe() -> Evidence:
+            place, seen = self._place(), DataHost.ask(self.hosts())
+            placed = checks.placed(self.site, place, seen)
+            if not placed.holds:
+                return placed
+            container = seen.of_task(place.task).id
+            return drift.judged(self.hosts(), place.host, container, mysql_app(self.site), placed)
 
-            return self._check(f"MySQL runs on {self._host.name}", probe)
+        return self._check(f"MySQL runs on {self._host.name}", probe)
 
+    @section("6.4.1", "Clients")
     def clients_agree(self) -> CheckResult:
         """6.4.1, check: PyMySQL from here and the container's own client are let in, and see the same."""
-        with self.section("6.4.1", "Clients"):
-            return self._check(
-                "clients here and in the container see the same databases",
-                lambda: checks.agreement(self.site, self._clients()),
-            )
+        return self._check(
+            "clients here and in the container see the same databases",
+            lambda: checks.agreement(self.site, self._clients()),
+        )
 
+    @section("6.4.1 databases", "show databases")
     def databases(self) -> Table:
         """6.4.1: `show databases`, as each client is shown them."""
-        with self.section("6.4.1 databases", "show databases"):
-            answered, problem = self._answered(self._let_in)
-            clients = answered or {}
-            names = list(dict.fromkeys(name for catalog in clients.values() for name in catalog.databases))
-            rows = [
-                (name, *("✓" if name in catalog.databases else "–" for catalog in clients.values())) for name in names
-            ]
-            frame = pd.DataFrame(rows, columns=["Database", *clients])
-            return Table(frame, problem or "show databases", states=tuple(clients))
+        answered, problem = self._answered(self._let_in)
+        clients = answered or {}
+        names = list(dict.fromkeys(name for catalog in clients.values() for name in catalog.databases))
+        rows = [(name, *("✓" if name in catalog.databases else "–" for catalog in clients.values())) for name in names]
+        frame = pd.DataFrame(rows, columns=["Database", *clients])
+        return Table(frame, problem or "show databases", states=tuple(clients))
 
+    @section("6.4.1 tables", "show tables")
     def tables(self) -> Table:
         """6.4.1: `show tables` of the server's own database and of the parameters', as root is shown them."""
-        with self.section("6.4.1 tables", "show tables"):
-            shown, problem = self._answered(lambda: self._from_here(self._place(), self._root).tables)
-            rows = [(name, table) for name, tables in (shown or {}).items() for table in tables or ("(none)",)]
-            frame = pd.DataFrame(rows, columns=["database", "table"])
-            return Table(frame, problem or f"show tables from {SYSTEM} and {self.site.mysql.database}")
+        shown, problem = self._answered(lambda: self._from_here(self._place(), self._root).tables)
+        rows = [(name, table) for name, tables in (shown or {}).items() for table in tables or ("(none)",)]
+        frame = pd.DataFrame(rows, columns=["database", "table"])
+        return Table(frame, problem or f"show tables from {SYSTEM} and {self.site.mysql.database}")
 
+    @section("6.4.2", "External clients")
     def external_client(self) -> Table:
         """6.4.2: what a client elsewhere needs to connect. Host and port hold until the task moves."""
-        with self.section("6.4.2", "External clients"):
-            return self._connection()
+        return self._connection()
 
+    @section("6.4 durability", "The data outlives the container")
     def outlives_its_container(self, again: bool = False) -> CheckResult | ApplyResult | Table:
         """6.4: kill the container, behind the gate `kill-task`; Marathon starts another, and the row that was written
         before is read there.
@@ -165,29 +164,28 @@ class MySql(Chapter):
         killed; a refusal skips it, visibly. Where the app as it is configured has proved it in an earlier rollout,
         that proof is shown instead, unless it is to be given `again`. Raises CheckFailed.
         """
-        with self.section("6.4 durability", "The data outlives the container"):
-            if self.mode is not Mode.APPLY:
-                return self._earlier_proofs()
-            place = self._place()
-            if not again and (earlier := self._standing(place)) is not None:
-                at = f"{place.host}:{place.port}"
-                return check(OUTLIVES, lambda: proof.stands(earlier, place.task, at))
-            container = DataHost.ask(self.hosts()).of_task(place.task)
-            evidence = pd.DataFrame(
-                [(place.host, place.task, container.short, container.status)],
-                columns=["host", "task", "container", "status"],
-            )
-            question = f"docker kill on {place.host}: MySQL is away until Marathon has restarted it"
-            try:
-                self.hosts().approval.ask(KILL, question, evidence)
-            except GateRefused:
-                return self._skipped(place)
-            return self._drill(place, container)
+        if self.mode is not Mode.APPLY:
+            return self._earlier_proofs()
+        place = self._place()
+        if not again and (earlier := self._standing(place)) is not None:
+            at = f"{place.host}:{place.port}"
+            return check(OUTLIVES, lambda: proof.stands(earlier, place.task, at))
+        container = DataHost.ask(self.hosts()).of_task(place.task)
+        evidence = pd.DataFrame(
+            [(place.host, place.task, container.short, container.status)],
+            columns=["host", "task", "container", "status"],
+        )
+        question = f"docker kill on {place.host}: MySQL is away until Marathon has restarted it"
+        try:
+            self.hosts().approval.ask(KILL, question, evidence)
+        except GateRefused:
+            return self._skipped(place)
+        return self._drill(place, container)
 
+    @section("6.4 diagnosis", "Why it does not run, or lets nobody in")
     def diagnose(self) -> Findings:
         """6.4: why it does not run, or lets nobody in: by Marathon, its containers, and what clients meet."""
-        with self.section("6.4 diagnosis", "Why it does not run, or lets nobody in"):
-            return Findings(app_id(self.site.mysql.app), tuple(self._found()))
+        return Findings(app_id(self.site.mysql.app), tuple(self._found()))
 
     # the parts
 

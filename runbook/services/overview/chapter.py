@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import DriftFound
 from runbook.remote.checks import Evidence, check
 from runbook.remote.modes import Mode
@@ -84,51 +84,51 @@ class Overview(Chapter):
     number = "0"
     title = "Overview"
 
+    @section("0.1", "Topology")
     def topology(self) -> Topology:
         """0.1: which host is what, and who talks to whom, as the parameters say."""
-        with self.section("0.1", "Topology"):
-            return Topology(self.site)
+        return Topology(self.site)
 
+    @section("0", "Preflight: are the hosts fit?")
     def preflight(self) -> preflight.Preflight:
         """Check: every host is fit for what its roles need. Files that later chapters need are told of, no more.
 
         Raises CheckFailed in apply mode where a host has a problem.
         """
-        with self.section("0", "Preflight: are the hosts fit?"):
-            result = preflight.run(self.site, self.hosts())
-            if not result.fit:
-                display(result)
-            text = "; ".join(f"{item.host}: {item.meaning}" for item in result.having(preflight.State.PROBLEM))
-            table = result.frame.reset_index()
-            evidence = Evidence(result.fit, text or "no host has a problem", table, "do what the table says")
-            check("every host is fit", lambda: evidence, mode=self.mode, deadline=0)
-            names = [item for item in result.having(preflight.State.WARNING) if item.check == "address"]
-            if names and self.mode is Mode.VERIFY:
-                text = "\n".join(f"{item.host}: {item.meaning}" for item in names)
-                raise DriftFound(text, names[0].remedy, result=result)
-            return result
+        result = preflight.run(self.site, self.hosts())
+        if not result.fit:
+            display(result)
+        text = "; ".join(f"{item.host}: {item.meaning}" for item in result.having(preflight.State.PROBLEM))
+        table = result.frame.reset_index()
+        evidence = Evidence(result.fit, text or "no host has a problem", table, "do what the table says")
+        check("every host is fit", lambda: evidence, mode=self.mode, deadline=0)
+        names = [item for item in result.having(preflight.State.WARNING) if item.check == "address"]
+        if names and self.mode is Mode.VERIFY:
+            text = "\n".join(f"{item.host}: {item.meaning}" for item in names)
+            raise DriftFound(text, names[0].remedy, result=result)
+        return result
 
+    @section("0.2", "Addresses of the hosts")
     def addresses(self) -> Table:
         """0.2: the addresses that hosts have, beside the one by which the parameters call them."""
-        with self.section("0.2", "Addresses of the hosts"):
-            rows = list(self._addresses())
-            frame = pd.DataFrame(rows, columns=["host", "in the parameters", "on the host", "hostname", "state"])
-            return Table(frame, "addresses (IPv4)", states=("state",))
+        rows = list(self._addresses())
+        frame = pd.DataFrame(rows, columns=["host", "in the parameters", "on the host", "hostname", "state"])
+        return Table(frame, "addresses (IPv4)", states=("state",))
 
+    @section("0.3", "Versions")
     def software(self) -> Table:
         """0.3: the versions of the software on every host; they go into the record, too."""
-        with self.section("0.3", "Versions"):
-            rows = []
-            for host, output in self.hosts().run(question(self.site)).items():
-                found = versions(self.site, output.stdout) if output.ok else dict.fromkeys(SOFTWARE, "no answer")
-                self.versions(host, found)
-                rows.append({"host": host, **found})
-            return Table(pd.DataFrame(rows, columns=["host", *SOFTWARE]), "software", states=SOFTWARE)
+        rows = []
+        for host, output in self.hosts().run(question(self.site)).items():
+            found = versions(self.site, output.stdout) if output.ok else dict.fromkeys(SOFTWARE, "no answer")
+            self.versions(host, found)
+            rows.append({"host": host, **found})
+        return Table(pd.DataFrame(rows, columns=["host", *SOFTWARE]), "software", states=SOFTWARE)
 
+    @section("0.3 leftovers", "Left over from a set-up by hand")
     def leftovers(self) -> Table:
         """What a set-up by hand left on the hosts that this runbook does not use, and how it may be removed."""
-        with self.section("0.3 leftovers", "Left over from a set-up by hand"):
-            return leftovers.table(self.site, self.hosts())
+        return leftovers.table(self.site, self.hosts())
 
     def _addresses(self) -> Iterator[tuple[str, str, str, str, str]]:
         outputs = self.hosts().run('hostname; ip -o -4 addr | awk \'{ sub("/.*", "", $4); print $4 }\'')

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import ApplyFailed, CheckFailed, NotFound, RunbookError, ServiceError
 from runbook.events import emit
 from runbook.remote.checks import CheckResult, Evidence
@@ -70,150 +70,150 @@ class RegistryChapter(Chapter):
 
     # 7.1
 
+    @section("7.1", "The image, from its archive")
     def image(self) -> ApplyResult:
         """7.1: the registry's image by its explicit tag, from its archive. Raises ParameterError and ApplyFailed."""
-        with self.section("7.1", "The image, from its archive"):
-            self.site.check_files({"registry"})
-            return self._applied(
-                lambda: self.members.apply(
-                    lambda _: (steps.image(self.site),), name="docker load", deadline=UPLOAD_DEADLINE
-                )
+        self.site.check_files({"registry"})
+        return self._applied(
+            lambda: self.members.apply(
+                lambda _: (steps.image(self.site),), name="docker load", deadline=UPLOAD_DEADLINE
             )
+        )
 
     # 7.2
 
+    @section("7.2 present", "Whom Docker trusts")
     def trusts(self) -> Table:
         """7.2: whom each host's Docker trusts now: by its command line, by daemon.json, and by its own word."""
-        with self.section("7.2 present", "Whom Docker trusts"):
-            return trust.table(self.site, self._trusts(), self._ca)
+        return trust.table(self.site, self._trusts(), self._ca)
 
+    @section("7.2", "Every Docker host trusts the registry")
     def trust(self) -> ApplyResult:
         """7.2: every host's Docker trusts the registry; where it must be restarted for that, one host at a time.
 
         A restart is behind the gate `restart-docker`, which lists the containers that it stops; the next host follows
         once Docker, its containers and Marathon's tasks are back. Raises ApplyFailed, CheckFailed and GateRefused.
         """
-        with self.section("7.2", "Every Docker host trusts the registry"):
-            found = self._trusts()
-            before = Before.ask(self.site, found) if self.mode is Mode.APPLY else Before(found, Tasks())
-            try:
-                return self._applied(
-                    lambda: self.dockers.rolling(
-                        lambda host: trust.steps(self.site, found[host.name], self.mode, self._ca),
-                        until=lambda host: before.back(self.dockers, host),
-                        name="trust in the registry",
-                        patience=PATIENCE,
-                    )
+        found = self._trusts()
+        before = Before.ask(self.site, found) if self.mode is Mode.APPLY else Before(found, Tasks())
+        try:
+            return self._applied(
+                lambda: self.dockers.rolling(
+                    lambda host: trust.steps(self.site, found[host.name], self.mode, self._ca),
+                    until=lambda host: before.back(self.dockers, host),
+                    name="trust in the registry",
+                    patience=PATIENCE,
                 )
-            except (ApplyFailed, CheckFailed) as error:
-                self._explained(error)
+            )
+        except (ApplyFailed, CheckFailed) as error:
+            self._explained(error)
 
+    @section("7.2 trust", "Docker runs with the trust")
     def trusted(self) -> CheckResult:
         """7.2, check: every host's running Docker trusts the registry as the parameters say."""
-        with self.section("7.2 trust", "Docker runs with the trust"):
-            return self._check("every Docker host trusts the registry", self._trusted, deadline=20.0)
+        return self._check("every Docker host trusts the registry", self._trusted, deadline=20.0)
 
     # 7.3
 
+    @section("7.3", "Run the registry")
     def run(self) -> ApplyResult:
         """7.3: the registry's container, with its files where it speaks TLS; another one is replaced behind the gate
         `recreate-container`, and what it holds is kept. Raises ApplyFailed and GateRefused."""
-        with self.section("7.3", "Run the registry"):
-            return self._applied(
-                lambda: self.members.apply(
-                    lambda _: steps.container_steps(self.site, self.certificate), name="docker run registry"
-                )
+        return self._applied(
+            lambda: self.members.apply(
+                lambda _: steps.container_steps(self.site, self.certificate), name="docker run registry"
             )
+        )
 
     # 7.4
 
+    @section("7.4.1", "The container is up")
     def up(self) -> CheckResult:
         """7.4.1, check: the container runs, with the port and the folder of the parameters."""
-        with self.section("7.4.1", "The container is up"):
-            return self._check("the registry's container is up", self._up, deadline=30.0)
+        return self._check("the registry's container is up", self._up, deadline=30.0)
 
+    @section("7.4.2", "The registry's log")
     def log(self, lines: int = 8) -> Table:
         """7.4.2: the last lines that the registry logged."""
-        with self.section("7.4.2", "The registry's log"):
-            order = f"docker logs --tail {int(lines)} {quote(self.site.registry.container)}"
-            script = f"! command -v docker >/dev/null || {order} 2>&1 | cut -c 1-300"
-            rows = [
-                (host, output.error.message if output.error else output.stdout.rstrip() or "nothing")
-                for host, output in self.members.run(script).items()
-            ]
-            frame = pd.DataFrame(rows, columns=["host", "last lines"])
-            return Table(frame, f"docker logs {self.site.registry.container}", literal=("last lines",))
+        order = f"docker logs --tail {int(lines)} {quote(self.site.registry.container)}"
+        script = f"! command -v docker >/dev/null || {order} 2>&1 | cut -c 1-300"
+        rows = [
+            (host, output.error.message if output.error else output.stdout.rstrip() or "nothing")
+            for host, output in self.members.run(script).items()
+        ]
+        frame = pd.DataFrame(rows, columns=["host", "last lines"])
+        return Table(frame, f"docker logs {self.site.registry.container}", literal=("last lines",))
 
+    @section("7.4.3", "It answers")
     def answers(self) -> CheckResult:
         """7.4.3, check: the registry answers at /v2/, and takes the user and password of the parameters."""
-        with self.section("7.4.3", "It answers"):
-            return self._check("the registry answers", self._answers, deadline=30.0)
+        return self._check("the registry answers", self._answers, deadline=30.0)
 
+    @section("7.4 reached", "Every Docker host reaches it")
     def reached(self) -> CheckResult:
         """7.4, check: every host's Docker reaches the registry and trusts it. Changes nothing."""
-        with self.section("7.4 reached", "Every Docker host reaches it"):
-            return self._check(
-                "every Docker host reaches the registry", lambda: transfer.reached(self.hosts()), deadline=30.0
-            )
+        return self._check(
+            "every Docker host reaches the registry", lambda: transfer.reached(self.hosts()), deadline=30.0
+        )
 
+    @section("7.4.4", "An image goes there and back")
     def round_trip(self) -> CheckResult:
         """7.4.4 to 7.4.6, check: an image is tagged, pushed, removed, pulled back with the same digest, found on the
         registry's disk, and pulled on another host. In verify mode, that it is there and whole."""
-        with self.section("7.4.4", "An image goes there and back"):
-            self._seen = None
-            return self._check("an image goes there and back", lambda: transfer.round_trip(self.hosts()))
+        self._seen = None
+        return self._check("an image goes there and back", lambda: transfer.round_trip(self.hosts()))
 
+    @section("7.4.6 repositories", "The repositories")
     def repositories(self) -> Table:
         """7.4.6: the repositories, with how many tags each has, and how big and new they are; asked for anew."""
-        with self.section("7.4.6 repositories", "The repositories"):
-            self._seen = None
-            found, told = self._survey()
-            return Table(_readable(repositories_table(found)), told)
+        self._seen = None
+        found, told = self._survey()
+        return Table(_readable(repositories_table(found)), told)
 
+    @section("7.4.6 tags", "The tags")
     def tags(self) -> Table:
         """7.4.6: the tags, with digest, size, age, and which others go with each where it is deleted.
 
         Of what `repositories` found, as are `layers`, so that the three agree and the registry is asked once.
         """
-        with self.section("7.4.6 tags", "The tags"):
-            found, told = self._survey()
-            frame = _readable(tags_table(found)).drop(columns=["media_type"])
-            return Table(frame, f"{plural(len(frame), 'tag')} of {told}" if found.repositories else told)
+        found, told = self._survey()
+        frame = _readable(tags_table(found)).drop(columns=["media_type"])
+        return Table(frame, f"{plural(len(frame), 'tag')} of {told}" if found.repositories else told)
 
+    @section("7.4.6 layers", "The layers, and who shares them")
     def layers(self) -> Table:
         """7.4.6: the layers, the biggest first, and which images share each."""
-        with self.section("7.4.6 layers", "The layers, and who shares them"):
-            found, told = self._survey()
-            return Table(_readable(layers_table(found)), f"layers of {told}" if found.repositories else told)
+        found, told = self._survey()
+        return Table(_readable(layers_table(found)), f"layers of {told}" if found.repositories else told)
 
     # 7.5
 
+    @section("7.5", "What keeps it from working")
     def findings(self) -> Findings:
         """7.5: what would keep a host from pushing or pulling, and people from deleting: which host, and the remedy."""
-        with self.section("7.5", "What keeps it from working"):
-            return diagnose.diagnose(self.hosts())
+        return diagnose.diagnose(self.hosts())
 
+    @section("7.5 garbage", "What could be freed")
     def garbage(self, untagged: bool = False) -> Garbage:
         """7.5: what a garbage collection would free, by the registry's dry run; nothing is changed.
 
         `untagged` counts manifests without a tag as well (from 2.7 on).
         """
-        with self.section("7.5 garbage", "What could be freed"):
-            try:
-                return garbage.dry_run(self.hosts(), untagged=untagged)
-            except RunbookError as error:
-                if self.mode is Mode.APPLY:
-                    raise
-                return Garbage(refused=error.message, remedy=error.remedy or "")
+        try:
+            return garbage.dry_run(self.hosts(), untagged=untagged)
+        except RunbookError as error:
+            if self.mode is Mode.APPLY:
+                raise
+            return Garbage(refused=error.message, remedy=error.remedy or "")
 
+    @section("7.5 collection", "Collect the garbage")
     def collect_garbage(self, untagged: bool = False) -> ApplyResult:
         """7.5: collect the garbage, behind the gate `collect-garbage`, which shows what goes.
 
         The registry is read-only meanwhile, and is proved by a pull afterwards. Raises StepFailed where it cannot
         collect, ApplyFailed, CheckFailed and GateRefused.
         """
-        with self.section("7.5 collection", "Collect the garbage"):
-            return garbage.collect(self.hosts(), untagged=untagged)
+        return garbage.collect(self.hosts(), untagged=untagged)
 
     def delete_tag(self, repository: str, tag: str) -> ApplyResult:
         """7.5: delete what a tag names, behind the gate `delete-tag`, which shows the tags that go with it.

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pandas as pd
 from IPython.display import display
 
-from runbook.chapter import Chapter
+from runbook.chapter import Chapter, section
 from runbook.errors import ApplyFailed, CheckFailed, RegistryTooOld, RunbookError
 from runbook.remote.checks import CheckResult, Evidence
 from runbook.remote.hosts import Hosts
@@ -54,75 +54,75 @@ class RegistryWeb(Chapter):
     def _examine(self) -> None:
         variables(self.site)
 
+    @section("8.1", "Image")
     def image(self) -> ApplyResult:
         """8.1: the page's image on its hosts, by its explicit tag, from its archive. Raises ParameterError and
         ApplyFailed."""
-        with self.section("8.1", "Image"):
-            self.site.check_files({"registry_web"})
-            return self._applied(
-                lambda: self._pages.apply(lambda _: [image(self.site)], name="docker load", deadline=UPLOAD_DEADLINE)
-            )
+        self.site.check_files({"registry_web"})
+        return self._applied(
+            lambda: self._pages.apply(lambda _: [image(self.site)], name="docker load", deadline=UPLOAD_DEADLINE)
+        )
 
+    @section("8.2", "Run")
     def run(self) -> ApplyResult:
         """8.2: the container, with the variables that its version reads, behind the gate `recreate-container`.
 
         Raises ApplyFailed with what the hosts tell of it, GateRefused, and SecretError.
         """
-        with self.section("8.2", "Run"):
-            try:
-                return self._applied(lambda: self._pages.apply(lambda _: [container(self.site)], name="docker run"))
-            except ApplyFailed as error:
-                self._explain(error)
+        try:
+            return self._applied(lambda: self._pages.apply(lambda _: [container(self.site)], name="docker run"))
+        except ApplyFailed as error:
+            self._explain(error)
 
+    @section("8.2 pages", "Where the page is")
     def pages(self) -> Table:
         """8.2: each page: its address, its image, whether it runs, and which registry it asks."""
-        with self.section("8.2 pages", "Where the page is"):
-            rows = []
-            for seen in self._seen():
-                address = asked(seen.environment, self.site.registry_web.variables) if seen.inspected else None
-                asks = f"{address[0]}:{address[1]}" if address else ""
-                with page_of(self.site, seen.host) as page:
-                    rows.append((seen.host.name, page.url, seen.image, seen.mark, asks))
-                if seen.image:
-                    self.versions(seen.host.name, {"registry page": seen.image})
-            columns = ["host", "page", "image", "container", "asks the registry at"]
-            return Table(pd.DataFrame(rows, columns=columns), "the registry's page", states=("container",))
+        rows = []
+        for seen in self._seen():
+            address = asked(seen.environment, self.site.registry_web.variables) if seen.inspected else None
+            asks = f"{address[0]}:{address[1]}" if address else ""
+            with page_of(self.site, seen.host) as page:
+                rows.append((seen.host.name, page.url, seen.image, seen.mark, asks))
+            if seen.image:
+                self.versions(seen.host.name, {"registry page": seen.image})
+        columns = ["host", "page", "image", "container", "asks the registry at"]
+        return Table(pd.DataFrame(rows, columns=columns), "the registry's page", states=("container",))
 
+    @section("8.2 answer", "The page answers")
     def answers(self) -> CheckResult:
         """8.2, check: the page of each host answers this machine."""
-        with self.section("8.2 answer", "The page answers"):
-            return self._explained("the page answers", self._answering, PATIENCE)
+        return self._explained("the page answers", self._answering, PATIENCE)
 
+    @section("8.2 list", "The page lists what the registry lists")
     def lists(self) -> CheckResult:
         """8.2, check: the page lists exactly the repositories of the registry that have tags.
 
         Raises CheckFailed with what the diagnosis finds.
         """
-        with self.section("8.2 list", "The page lists what the registry lists"):
-            return self._explained("the page lists what the registry lists", self._listing, LIST_PATIENCE)
+        return self._explained("the page lists what the registry lists", self._listing, LIST_PATIENCE)
 
+    @section("8.3.1", "Which page for which registry")
     def choice(self) -> Table:
         """8.3.1: which page reads which registry by which variables, and which of them fit this site."""
-        with self.section("8.3.1", "Which page for which registry"):
-            return choice(self.site)
+        return choice(self.site)
 
+    @section("8.3.2", "What is at fault")
     def diagnose(self) -> Findings:
         """8.3.2: which of page, registry, network and variables is at fault. Looks only; it touches nothing."""
-        with self.section("8.3.2", "What is at fault"):
-            return self._diagnose()
+        return self._diagnose()
 
+    @section("8.3.2 logs", "The logs of both containers")
     def logs(self, lines: int = 5) -> Table:
         """8.3.2: the last lines of both containers."""
-        with self.section("8.3.2 logs", "The logs of both containers"):
-            containers = [*look(self.hosts("registry"), self.site.registry.container, lines), *self._seen(lines)]
-            rows = [(seen.host.name, seen.name, seen.mark, "\n".join(seen.said)) for seen in containers]
-            frame = pd.DataFrame(rows, columns=["host", "container", "state", "last lines"])
-            return Table(frame, "docker logs", states=("state",), literal=("last lines",))
+        containers = [*look(self.hosts("registry"), self.site.registry.container, lines), *self._seen(lines)]
+        rows = [(seen.host.name, seen.name, seen.mark, "\n".join(seen.said)) for seen in containers]
+        frame = pd.DataFrame(rows, columns=["host", "container", "state", "last lines"])
+        return Table(frame, "docker logs", states=("state",), literal=("last lines",))
 
+    @section("8.3.4", "The port")
     def port(self) -> CheckResult:
         """8.3.4, check: the page's variables name the address and port at which the registry is really published."""
-        with self.section("8.3.4", "The port"):
-            return self._check("the page asks the registry where it is", self._matching, deadline=10.0)
+        return self._check("the page asks the registry where it is", self._matching, deadline=10.0)
 
     # the parts
 
