@@ -75,8 +75,8 @@ def test_a_refused_gate_stops_the_notebook_and_says_what_to_do(page: Page) -> No
     told = output(page, 1).inner_text().rstrip()
     assert told[told.rindex("GateRefused:") :].split("\n") == [
         "GateRefused: the gate 'restart-docker' was not opened: restart docker on node1",
-        " host        consequence",
-        "node1 3 <containers> end",
+        "host   consequence",
+        "node1  3 <containers> end",
         "  remedy: nothing behind it was done; run the cell again to be asked again",
     ]
     expect(output(page, 2)).to_have_count(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -317,7 +318,7 @@ def test_a_container_from_nothing_to_replaced(site: Site, node: Node, ask: Ask) 
         assert ask(node, "docker ps -a --format '{{.Names}}' --filter name=shop") == "shop"
 
         # in place
-        assert only(apply(site, node, shop(environment={}, restart="no"))) == ("changed", "set the restart policy")
+        assert only(apply(site, node, replace(other, restart="no"))) == ("changed", "set the restart policy")
     finally:
         unsubscribe()
         sampled = ask(node, "rm -f /run/sampling; sleep 0.2; sort -u /run/sampled")

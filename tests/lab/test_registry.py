@@ -249,7 +249,8 @@ def test_with_the_flag_on_the_command_line_a_drop_in_adds_to_it_behind_the_gate(
         said = read(ask, node, "journalctl -q -o cat --no-pager -n 50 -u docker")
         assert "specified both as a flag and in the configuration file: insecure-registries" in said
         ask(node, "systemctl reset-failed docker docker.socket")
-        assert (node.name, "service docker", "start") in changes(open_chapter("apply").trust())
+        mended = changes(open_chapter("apply").trust())  # its socket may have started it in the meantime
+        assert mended & {(node.name, "service docker", action) for action in ("start", "restart")}
         assert "b:2" in insecure(ask, node)
     finally:
         ask(node, f"rm -f {FLAGGED}; systemctl daemon-reload; docker rm -f kept >/dev/null 2>&1; true")

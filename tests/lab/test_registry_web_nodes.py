@@ -17,7 +17,7 @@ import pytest
 from asking import Ask
 from registry_page import LISTED, PAGE, PAGE_PORT, REGISTRY, REGISTRY_PORT, Prepared, prepared
 
-from runbook.errors import ApplyFailed, CheckFailed, GateRefused
+from runbook.errors import ApplyFailed, ChapterFailed, CheckFailed, GateRefused
 from runbook.lab import Lab, Node
 from runbook.lab.waiting import until
 from runbook.services.registry_web import RegistryWeb
@@ -250,11 +250,15 @@ def test_what_else_has_the_port_is_named_and_nothing_is_left(
     ask(node, f"docker rm -f {PAGE} >/dev/null; {hold}")
     try:
         until(lambda: ask(node, f"ss -ltn | grep -c :{PAGE_PORT} || :") != "0", seconds=10)
-        for mode in ("plan", "apply"):
-            with pytest.raises(ApplyFailed) as refusal:
-                chapter(mode, yes=True).run()
-            assert f"port {PAGE_PORT} is held by" in str(refusal.value)
-            assert message in str(refusal.value)
+        with pytest.raises(ApplyFailed) as refusal:
+            chapter("apply", yes=True).run()
+        planned = chapter("plan", yes=True)
+        planned.run()  # a plan goes on, and fails at its end
+        with pytest.raises(ChapterFailed) as failed:
+            planned.finish()
+        for error in (refusal, failed):
+            assert f"port {PAGE_PORT} is held by" in str(error.value)
+            assert message in str(error.value)
         assert PAGE not in containers(ask, node).split()
     finally:
         ask(node, let_go)
