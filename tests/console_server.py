@@ -83,11 +83,11 @@ def serving(
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     (folder / "outputs").mkdir()
     port = free_port()
-    main = "import signal\nfrom runbook import cli, console\n"
+    main = "import signal\nfrom runbook import cli\nfrom runbook.console import server\n"
     # which a shell's background job and nohup would ignore
     main += "signal.signal(signal.SIGINT, signal.default_int_handler)\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     if gone is not None:
-        main += f"console.GONE, console.LOOKS = {gone}, 1\n"
+        main += f"server.GONE, server.LOOKS = {gone}, 1\n"
     options = ["console", "site.yml", "--mode", mode, "--port", str(port)]
     command = [sys.executable, "-c", f"{main}cli.main()", *options]
     own = {"IPYTHONDIR": f"{folder}/ipython", "JUPYTER_CONFIG_DIR": f"{folder}/config", "PYTHONUNBUFFERED": "1"}

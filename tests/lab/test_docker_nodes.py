@@ -322,7 +322,7 @@ def test_a_container_from_nothing_to_replaced(site: Site, node: Node, ask: Ask) 
     finally:
         unsubscribe()
         sampled = ask(node, "rm -f /run/sampling; sleep 0.2; sort -u /run/sampled")
-    assert "docker run -d --name shop" in sampled
+    assert "docker create --name shop" in sampled
     assert "-e SHOP_PASSWORD" in sampled
     assert SECRET not in sampled
     assert SECRET not in str(told)
