@@ -694,11 +694,6 @@ class Site(Parameters):
             raise ParameterError([self._located.problem((section,), *_undeclared(section, declared, name))])
         return declared[name]
 
-    def secret_references(self) -> tuple[SecretReference, ...]:
-        """Every reference to a secret in the parameters, each once. A process that handles what another one printed
-        resolves them first, so that it masks the same values."""
-        return tuple(dict.fromkeys(secrets.references(self.model_dump())))
-
     def missing_secrets(self, chapters: Collection[str] | None = None) -> list[Problem]:
         """A problem for each reference that some chapters need and that cannot be resolved: no such variable, file or
         entry of the keyring, a file that others can read, a value that cannot be masked.

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from runbook.remote.modes import Mode, Status
 
-# pandas and rich cost more than the work on a few hosts: they are imported where something is shown.
+# rich costs more than the work on a few hosts: it is imported where something is shown.
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.text import Text
 
@@ -93,15 +92,6 @@ class ApplyResult:
     def rows(self) -> list[dict[str, object]]:
         """The results as the journal writes them."""
         return [result.row() for result in self.results]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Statuses as a table hosts x steps; empty where a host does not have a step."""
-        import pandas as pd
-
-        cells = {host: dict.fromkeys(self.steps, "") for host in self.hosts}
-        for result in self.results:
-            cells[result.host][result.step] = result.status.value
-        return pd.DataFrame.from_dict(cells, orient="index", columns=self.steps)
 
     def heading(self) -> str:
         """One line: the call, its mode, and the counts of each status."""

@@ -195,11 +195,6 @@ class Endpoint:
         """`request("GET", …)`."""
         return self.request("GET", path, params=params, headers=headers, expect=expect, elsewhere=elsewhere)
 
-    def get_json(self, path: str, *, params: Query | None = None, elsewhere: bool = False) -> Any:
-        """The JSON that a GET is answered with."""
-        headers = {"Accept": "application/json"}
-        return self.get(path, params=params, headers=headers, elsewhere=elsewhere).json()
-
     def request(
         self,
         method: str,

@@ -96,10 +96,9 @@ def without_subshells(jupyterlab: JupyterLab) -> Iterator[None]:
     jupyterlab.configure(KERNELS)
 
 
+@pytest.mark.usefixtures("without_subshells")
 @pytest.mark.parametrize(("typed", "printed"), [("restart-docker", "opened by typed"), ("no", "GateRefused")])
-def test_where_buttons_cannot_be_pressed_the_answer_is_typed(
-    without_subshells: None, page: Page, typed: str, printed: str
-) -> None:
+def test_where_buttons_cannot_be_pressed_the_answer_is_typed(page: Page, typed: str, printed: str) -> None:
     expect(page.locator(".jp-Stdin-prompt")).to_contain_text("Type restart-docker to approve:")
     field = page.locator(".jp-Stdin-input")
     field.fill(typed)

@@ -44,10 +44,9 @@ def asking(*pieces: Piece, name: str | None = None, timeouts: Timeouts | None = 
 
 def test_json_arrives_with_the_url_that_answered() -> None:
     with serving(answer(200, {"version": "0.28.0"})) as server, Endpoint(server.url) as endpoint:
-        assert endpoint.get_json("/version") == {"version": "0.28.0"}
+        assert endpoint.get("/version").json() == {"version": "0.28.0"}
         reply = endpoint.get("/version", params={"a b": 1})
     assert reply.url == f"{server.url}/version?a+b=1"
-    assert server.requests[0].headers["accept"] == "application/json"
 
 
 def test_a_body_is_sent_as_json_and_data_as_it_is() -> None:
@@ -83,7 +82,7 @@ def test_html_in_place_of_json_is_named() -> None:
         asking(answer(200, "<!DOCTYPE html><p>Welcome to nginx", kind="text/html")) as endpoint,
         pytest.raises(UnexpectedAnswer, match="other than JSON: Welcome to nginx"),
     ):
-        endpoint.get_json("/state")
+        endpoint.get("/state").json()
 
 
 def test_a_long_answer_is_cut_and_control_characters_are_not_printed() -> None:

@@ -56,12 +56,6 @@ def test_its_rows_are_what_the_journal_writes() -> None:
     }
 
 
-def test_its_frame_has_a_row_a_host() -> None:
-    frame = RESULT.to_frame()
-    assert frame.loc["node2"].to_list() == ["changed", "failed"]
-    assert frame.loc["node4"].to_list() == ["", "skipped"]
-
-
 def test_html_shows_every_difference_and_escapes_everything() -> None:
     page = RESULT._repr_html_()
     assert "configure &lt;it&gt; (apply)" in page

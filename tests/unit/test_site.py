@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from runbook.errors import ParameterError, Problem
+from runbook.secrets import references
 from runbook.site import RegistryTlsParameters, Site, SshParameters
 from runbook.values import PortRanges
 
@@ -225,7 +226,7 @@ class TestRecords:
     def test_show_references_and_mask_known_secrets(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("DEMO_DB", "grey-heron-42")
         demo = site(self.TEXT)
-        for reference in demo.secret_references():
+        for reference in references(demo.model_dump()):
             if reference == "env:DEMO_DB":
                 reference.resolve()
         record = json.loads(demo.to_json())
@@ -236,7 +237,7 @@ class TestRecords:
         assert record["hosts"][0]["ssh"]["become_password"] == "env:DEMO_SUDO"
 
     def test_secret_references(self) -> None:
-        assert set(site(self.TEXT).secret_references()) == {
+        assert set(references(site(self.TEXT).model_dump())) == {
             "env:DEMO_SUDO",
             "env:DEMO_DB",
             "env:RUNBOOK_MYSQL_PASSWORD",

@@ -316,7 +316,6 @@ def test_whatever_stands_in_a_file_it_is_a_site_or_refused_with_place_and_hint(
         site = Site.parse(text, Path("demo.yml"))
         site.missing_files()
         site.missing_secrets()
-        site.secret_references()
         site.to_json()
     except ParameterError as error:
         problems = error.problems
