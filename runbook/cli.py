@@ -134,7 +134,10 @@ def main() -> None:
 @click.argument("site", type=SITE)
 @click.pass_context
 def check(ctx: click.Context, site: Path) -> None:
-    """Validate the parameter file SITE, then ask every host whether it is fit."""
+    """Validate the parameter file SITE and check every host.
+
+    Changes nothing. Exit status 1: a host is not ready for its roles; 2: the file is refused.
+    """
     from runbook.services.overview import preflight
     from runbook.site import Site
 
@@ -145,23 +148,29 @@ def check(ctx: click.Context, site: Path) -> None:
 
 @main.command()
 @click.argument("site", type=SITE)
-@click.option("--chapters", metavar="LIST", help="Which chapters: numbers and ranges, as in 1 or 0-3 or 0,2-4.")
+@click.option("--chapters", metavar="LIST", help="Chapters to run: numbers and ranges, for instance 1 or 0-3 or 0,2-4.")
 @click.option(
-    "--mode", type=MODES, default="plan", show_default=True, help="plan shows differences and touches nothing."
+    "--mode",
+    type=MODES,
+    default="plan",
+    show_default=True,
+    help="plan shows differences and changes nothing; apply removes them; verify reports them as drift.",
 )
-@click.option("--yes", is_flag=True, help="Answer every gate with yes.")
+@click.option("--yes", is_flag=True, help="Approve all gates.")
 @click.option(
     "--active-checks",
     is_flag=True,
-    help="Let verify make checks that write something temporary, such as a znode; by default it writes nothing.",
+    help="Allow verify to run checks that write something temporary, such as a znode.",
 )
-@click.option("--outputs", type=FOLDER, help="Where records go.  [default: outputs]")
-@click.option("--notebooks", type=FOLDER, default=Path("notebooks"), show_default=True, help="Where the chapters are.")
+@click.option("--outputs", type=FOLDER, help="Directory for the record.  [default: outputs]")
+@click.option(
+    "--notebooks", type=FOLDER, default=Path("notebooks"), show_default=True, help="Directory of the notebooks."
+)
 @click.option(
     "--cell-timeout",
     type=click.IntRange(min=1),
     metavar="SECONDS",
-    help="After how long a cell counts as hanging.  [default: 3600]",
+    help="Time after which a running cell is ended.  [default: 3600]",
 )
 @click.pass_context
 def rollout(
@@ -175,11 +184,10 @@ def rollout(
     notebooks: Path,
     cell_timeout: int | None,
 ) -> None:
-    """Run the chapters on SITE in order, and leave a record.
+    """Run the chapters on SITE in order and write a record.
 
-    In mode apply it stops at the first chapter that fails; plan and verify go through all of them. The last line
-    printed is the record's folder. Exit status: that of the worst chapter: 4 where one died, else 1 where one failed,
-    else 3 for drift.
+    Mode apply stops at the first chapter that fails; plan and verify run all chapters. The last line printed is the
+    record's directory. Exit status: 4 if a chapter died, else 1 if one failed, else 3 if verify found drift, else 0.
     """
     from runbook.paths import upwards
     from runbook.remote.modes import Mode
@@ -202,15 +210,19 @@ def rollout(
 
 @main.command()
 @click.argument("site", type=SITE)
-@click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8866, show_default=True, help="At which port.")
+@click.option("--bind", metavar="ADDRESS", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8866, show_default=True, help="Port to listen on.")
 @click.option(
-    "--mode", type=click.Choice(["plan", "apply"]), default="plan", show_default=True, help="plan does nothing."
+    "--mode",
+    type=click.Choice(["plan", "apply"]),
+    default="plan",
+    show_default=True,
+    help="plan shows what an action would do; apply asks and does it.",
 )
 def console(site: Path, bind: str, port: int, mode: str) -> None:
-    """Serve the console of SITE's registry as a page, to whoever has its address.
+    """Serve a web page to manage SITE's registry.
 
-    The address, with a token in it, is printed at the start. Ctrl-C ends it.
+    Prints an address that contains a token; whoever has it can use the page. Press Ctrl-C to end.
     """
     from runbook.console import server as page
     from runbook.remote.modes import Mode
@@ -220,18 +232,21 @@ def console(site: Path, bind: str, port: int, mode: str) -> None:
 
 @main.group()
 def images() -> None:
-    """Make the archives by which images reach a closed network."""
+    """Save images as archives for a closed network."""
 
 
 @images.command("save")
 @click.argument("site", type=SITE)
-@click.option("--only", "names", metavar="NAME", multiple=True, help="An image's key in SITE; may be repeated.")
-@click.option("--no-pull", is_flag=True, help="Take the images that are in this machine's Docker already.")
+@click.option(
+    "--only", "names", metavar="NAME", multiple=True, help="Save only this image (its key in SITE); may be repeated."
+)
+@click.option("--no-pull", is_flag=True, help="Save images that this machine's Docker already has; do not pull.")
 def images_save(site: Path, names: tuple[str, ...], no_pull: bool) -> None:
-    """Pull the images of SITE by their tags, and save each as the archive that SITE names.
+    """Pull the images of SITE and save them as archives.
 
-    Needs Docker and the internet. Archives that are there with the sum of SITE are left alone. The sums that SITE
-    lacks are printed last, for its section `images`.
+    Needs Docker and internet access. Each image is pulled by its tag and saved as the archive that SITE names. An
+    archive that already has the SHA-256 of SITE is left alone. Sums that SITE lacks are printed last, to be copied
+    into its section `images`.
     """
     from runbook import images
     from runbook.site import Site
@@ -245,16 +260,17 @@ def images_save(site: Path, names: tuple[str, ...], no_pull: bool) -> None:
 
 @main.group()
 def record() -> None:
-    """List and verify the records that rollouts leave."""
+    """List, verify and close records of rollouts."""
 
 
 @record.command("verify")
 @click.argument("path", type=FOLDER, required=False)
 @click.pass_context
 def record_verify(ctx: click.Context, path: Path | None) -> None:
-    """Tell what in a record is not as it was written.
+    """Check that records are unmodified.
 
-    PATH is a record's folder, or one that holds records (all of them are verified).  [default: outputs]
+    Reports files and journal lines that differ. PATH is the directory of one record, or of several, which are all
+    verified.  [default: outputs]
     """
     from runbook.paths import upwards
     from runbook.rollout import record as records
@@ -275,11 +291,12 @@ def record_verify(ctx: click.Context, path: Path | None) -> None:
 
 @record.command("close")
 @click.argument("folder", type=FOLDER)
-@click.option("--reason", metavar="TEXT", help="What is known of why its rollout ended.")
+@click.option("--reason", metavar="TEXT", help="Why the rollout ended, for the record.")
 def record_close(folder: Path, reason: str | None) -> None:
-    """Close the record in FOLDER, whose rollout ended without doing so (disk full, killed, power loss).
+    """Close the record in FOLDER after its rollout was cut off.
 
-    Its outcome is `died`, with the cause. A record that was modified, or is still being written, is refused.
+    For a rollout that ended by a full disk, a kill or a power loss. The record's outcome becomes `died`, with the
+    cause. A record that was modified, or that a rollout still writes, is refused.
     """
     from runbook.rollout import record as records
 
@@ -290,7 +307,7 @@ def record_close(folder: Path, reason: str | None) -> None:
 @record.command("list")
 @click.argument("outputs", type=FOLDER, required=False)
 def record_list(outputs: Path | None) -> None:
-    """Show the records in OUTPUTS, the oldest first.  [default: outputs]"""
+    """List the records in OUTPUTS, oldest first.  [default: outputs]"""
     from runbook.paths import upwards
     from runbook.rollout import record as records
 

@@ -23,7 +23,7 @@ from runbook.lab.engine import Progress
 
 @click.group()
 def lab() -> None:
-    """The rehearsal cluster: nodes on this machine to try the runbook on."""
+    """Run a rehearsal cluster of nodes on this machine."""
 
 
 @lab.command()
@@ -32,28 +32,28 @@ def lab() -> None:
     type=click.IntRange(1, LIMIT),
     default=3,
     show_default=True,
-    help="How many nodes; further ones are removed.",
+    help="Number of nodes; nodes beyond it are removed.",
 )
 @click.option(
     "--packages",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of RPMs that take the place of the lab's own of the same names.  [default: RUNBOOK_LAB_PACKAGES]",
+    help="Directory of RPMs that replace the lab's packages of the same names.  [default: RUNBOOK_LAB_PACKAGES]",
 )
 @click.option(
     "--profile",
     type=click.Choice(profile.NAMES),
-    help="What the nodes are like over SSH: the document's platform, with commands, sshd, sudo and sh as CentOS 7 has "
-    "them, or the plain Debian below. Nodes of another profile are recreated.  "
+    help="System that the nodes imitate over SSH: commands, sshd, sudo and sh of CentOS 7, or plain Debian. Nodes of "
+    "another profile are recreated.  "
     f"[default: RUNBOOK_LAB_PROFILE, else {profile.DEFAULT}]",
 )
 @click.option(
     "--shell",
     "bash",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A bash, such as 4.2, that becomes the nodes' /bin/sh.  [default: RUNBOOK_LAB_SHELL]",
+    help="Bash binary, for instance a 4.2, to install as /bin/sh on the nodes.  [default: RUNBOOK_LAB_SHELL]",
 )
 def up(nodes: int, packages: Path | None, profile: str | None, bash: Path | None) -> None:
-    """Start the lab, or mend it; what runs and is right is left alone."""
+    """Start or repair the lab; nodes that are in order are left alone."""
     console = Console()
     began = time.monotonic()
     with _shown(console) as progress, labs.up(nodes, packages, progress, profile, bash) as running:
@@ -63,10 +63,13 @@ def up(nodes: int, packages: Path | None, profile: str | None, bash: Path | None
 
 @lab.command()
 @click.option(
-    "--all", "everything", is_flag=True, help="Also the image, the keys, and the engine that the lab started."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Also remove images, packages, keys and parameter file, and stop the engine of the lab.",
 )
 def down(everything: bool) -> None:
-    """Stop and remove the nodes with all that is on them."""
+    """Stop and remove the nodes and their data."""
     console = Console()
     with _shown(console) as progress:
         count = labs.down(everything=everything, progress=progress)
@@ -75,7 +78,7 @@ def down(everything: bool) -> None:
 
 @lab.command()
 def status() -> None:
-    """Show each node: its address, its state, whether SSH answers."""
+    """Show address, state and SSH reachability of each node."""
     console = Console()
     with _attached() as running:
         console.print(_table(labs.status(running), running.engine.address))
