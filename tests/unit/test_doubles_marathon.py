@@ -18,11 +18,12 @@ from runbook.lab.doubles.marathon import zk
 from runbook.lab.doubles.marathon.api import Api
 from runbook.lab.doubles.marathon.apps import Clock, Refused, give_ports, updated
 from runbook.lab.doubles.marathon.deployments import Deployment, replace, scale
-from runbook.lab.doubles.marathon.flags import Flags
+from runbook.lab.doubles.marathon.flags import SWITCHES, VALUES, Flags
 from runbook.lab.doubles.marathon.mesos import Masters
 from runbook.lab.doubles.marathon.scheduler import Delay, Scheduler
 from runbook.lab.doubles.marathon.tasks import Offer, Task
 from runbook.lab.doubles.marathon.web import Request
+from runbook.services.marathon.steps import FLAGS
 
 Json = dict[str, Any]
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "mesos-0.28.0"
@@ -385,3 +386,9 @@ def test_the_package_holds_every_module() -> None:
     recipe = rpms.Recipe.read(rpms.RECIPES / "marathon" / "marathon.spec")
     modules = {path.name for path in (rpms.DOUBLES / "marathon").glob("*.py")}
     assert recipe.sources.keys() >= modules
+
+
+def test_no_flag_of_marathon_is_refused_as_unknown() -> None:
+    """The double's flags are those of 1.1.1's sources (MarathonConf.scala and the traits that it has)."""
+    programs = {"help", "version"}  # print and end, so that no configuration has them
+    assert (VALUES.keys() | SWITCHES) - programs - FLAGS == set()
