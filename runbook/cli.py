@@ -37,10 +37,17 @@ def print_anywhere() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it lasts as long as we do)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    if type(sys.stdout) is io.TextIOWrapper and sys.stdout is sys.__stdout__:
-        stream = sys.stdout
-        encoding, lines, through = stream.encoding, stream.line_buffering, stream.write_through
-        sys.stdout = _Output(stream.detach(), encoding, errors="replace", line_buffering=lines, write_through=through)
+    stream = sys.stdout
+    if type(stream) is io.TextIOWrapper and stream is sys.__stdout__:
+        stream.flush()
+        # Both write to one buffer, so that whoever holds the earlier one can go on using it.
+        sys.stdout = _Output(
+            stream.buffer,
+            stream.encoding,
+            errors="replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
 
 
 class OutputFailed(OSError):
@@ -48,7 +55,7 @@ class OutputFailed(OSError):
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output whose errors can be told from those of other files; a reader that went away is click's matter."""
+    """Standard output that raises OutputFailed where it cannot be written; click handles a reader that went away."""
 
     def write(self, text: str, /) -> int:
         with _named():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from local_host import LocalHost
 
+from runbook.lab.waiting import until
 from runbook.remote.steps import Change, Step
 
 _SYSTEMCTL = """\
@@ -81,8 +82,7 @@ def _await_later_than_start(pid: int) -> None:
     started = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) * tick
     # The start is rounded down to a tick, and so is the uptime from which the probe reckons it in the host's time;
     # a file is dated by a clock that steps with the kernel's timer, which may run at 100 Hz.
-    while time.clock_gettime(time.CLOCK_BOOTTIME) < started + 10 * tick:
-        time.sleep(tick)
+    until(lambda: time.clock_gettime(time.CLOCK_BOOTTIME) >= started + 10 * tick, seconds=10, pause=tick)
 
 
 @dataclass

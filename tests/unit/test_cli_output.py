@@ -133,3 +133,21 @@ def test_an_output_on_a_full_disk_is_one_message_and_no_success(arguments: list[
         )
     message = "Error: standard output cannot be written: No space left on device; its text is incomplete\n"
     assert (done.returncode, done.stderr.decode()) == (1, message)
+
+
+def test_whoever_holds_the_earlier_standard_output_can_go_on_using_it(folder: Path) -> None:
+    program = (
+        "import sys\nfrom runbook.cli import main\nmain(['--version'], standalone_mode=False)\n"
+        "print('after', file=sys.__stdout__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("after\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook.wording import plural, size
+from runbook.wording import first, plural, size
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,8 @@ def test_a_number_decides_on_its_word(count: int, words: tuple[str, ...], told: 
 )
 def test_sizes_are_in_the_unit_that_fits(count: int | None, text: str) -> None:
     assert size(count) == text
+
+
+def test_what_is_left_of_a_long_list_is_counted() -> None:
+    assert first(["a", "b"], 2) == "a, b"
+    assert first([*"abc", *["d"] * 1000], 2) == "a, b and 1,001 more"

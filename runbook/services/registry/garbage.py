@@ -41,7 +41,7 @@ from runbook.services.registry.steps import CONFIG, container
 from runbook.services.registry.tables import survey
 from runbook.site import Site
 from runbook.views.tables import Table
-from runbook.wording import plural, size
+from runbook.wording import first, plural, size
 
 COLLECT = "collect-garbage"
 """The gate before blobs are removed for good."""
@@ -192,19 +192,17 @@ def _sparing(site: Site, found: Garbage) -> Garbage:
     broken = [f"{one.repository}:{one.tag}" for one in tagged if not gone.isdisjoint(one.reachable)]
     unread = [f"{tag.repository}:{tag.tag} ({tag.problem})" for tag in tagged if tag.unread]
     if unread and not broken:
-        more = f" and {len(unread) - 5:,} more" if len(unread) > 5 else ""
         return replace(
             found,
-            refused=f"could not determine what {', '.join(unread[:5])}{more} consists of",
+            refused=f"could not determine what {first(unread, 5)} consists of",
             remedy="push these images again or delete these tags (7.3), then collect",
         )
     if not broken:
         return found
-    more = f" and {len(broken) - 5:,} more" if len(broken) > 5 else ""
     remedy = "keep the registry as it is, and run an image of another version: this one counts them as garbage"
     if found.untagged:
         remedy = f"do without `untagged` (distribution#3178); where that is refused too, {remedy}"
-    return replace(found, refused=f"it would delete what {', '.join(broken[:5])}{more} consists of", remedy=remedy)
+    return replace(found, refused=f"it would delete what {first(broken, 5)} consists of", remedy=remedy)
 
 
 _Needed = Mapping[tuple[str, str], Descriptor | None]

@@ -24,7 +24,7 @@ from runbook.services.http import Answer, Endpoint, Timeouts
 from runbook.services.registry import Registry
 from runbook.services.registry.names import repository_name
 from runbook.site import HostParameters, Site
-from runbook.wording import plural
+from runbook.wording import first, plural
 
 PAGES = 20
 """Pages that are followed: for each repository on them, the page asks its registry for the tags, and takes its time."""
@@ -117,9 +117,7 @@ def _table(rows: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
 def _named(names: Sequence[str]) -> str:
     if not names:
         return "no repository: what is pushed from now on (7.4) must show there"
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    count = plural(len(names), "repository", "repositories")
-    return f"{count}: {', '.join(names[:SHOWN])}{more}"
+    return f"{plural(len(names), 'repository', 'repositories')}: {first(names, SHOWN)}"
 
 
 def _as_far_as(listing: Listing, names: Iterable[str]) -> Iterator[str]:

@@ -208,45 +208,50 @@ class Api:
 
     def _kill_all(self, request: Request, name: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
-        _refuse_scale_and_wipe(request)
+        scale = self._scales(request, app_id)
         hosts = set(request.values("host")) - {"*"}
         tasks = [task for task in self._scheduler.tasks_of(app_id) if not hosts or task.host in hosts]
-        if request.flag("scale"):
-            if not self._scheduler.tasks_of(app_id):
-                raise unknown_app(app_id)
+        if scale:
             return self._scaled_down(request, {app_id: tasks})
         self._kill(tasks)
         return reply({"tasks": [task.bare() for task in tasks]})
 
     def _kill_one(self, request: Request, name: str, task_id: str) -> Answer:
         app_id = self._scheduler.app(absolute(name))["id"]
-        _refuse_scale_and_wipe(request)
-        task = self._scheduler.tasks.get(task_id)
-        known = task is not None and task.app_id == app_id
-        if request.flag("scale"):
-            if not self._scheduler.tasks_of(app_id):
-                raise unknown_app(app_id)
-            return self._scaled_down(request, {app_id: [task]} if task and known else {})
-        if task is None or not known:
+        scale = self._scales(request, app_id)
+        task = next((task for task in self._scheduler.tasks_of(app_id) if task.id == task_id), None)
+        if scale:
+            return self._scaled_down(request, {app_id: [task]} if task else {})
+        if task is None:
             return message(404, f"Task '{task_id}' does not exist")
         self._kill([task])
         return reply({"task": task.bare()})
 
     def _kill_given(self, request: Request) -> Answer:
-        _refuse_scale_and_wipe(request)
+        scale = self._scales(request)
         ids = read(request.body).get("ids")
         if not isinstance(ids, list):
             return message(400, "Invalid JSON", details=[{"path": "/ids", "errors": ["error.path.missing"]}])
         if strange := [task_id for task_id in ids if "." not in task_id]:
             return message(400, f"Invalid task id '{strange[0]}'.")
         tasks = [task for task_id in ids if (task := self._scheduler.tasks.get(task_id))]
-        if not request.flag("scale"):
+        if not scale:
             self._kill(tasks)
             return reply({"tasks": [{**task.bare(), "appId": task.app_id} for task in tasks]})
         by_app: dict[str, list[Task]] = {}
         for task in tasks:
             by_app.setdefault(task.app_id, []).append(task)
         return self._scaled_down(request, by_app)
+
+    def _scales(self, request: Request, app_id: str | None = None) -> bool:
+        """Whether the app of each task that is killed gets an instance less; Refused where that cannot be."""
+        if not request.flag("scale"):
+            return False
+        if request.flag("wipe"):
+            raise Refused(400, {"message": "You cannot use scale and wipe at the same time."})
+        if app_id is not None and not self._scheduler.tasks_of(app_id):
+            raise unknown_app(app_id)
+        return True
 
     def _scaled_down(self, request: Request, by_app: dict[str, list[Task]]) -> Answer:
         answers = []
@@ -255,12 +260,9 @@ class Api:
             target = {**app, "instances": max(0, app["instances"] - len(tasks))}
             condemned = [task.id for task in tasks]
             answers.append(self._scheduler.deploy(app_id, target, force=request.flag("force"), condemned=condemned))
-        # Without a task to kill there is a deployment all the same, of nothing.
-        return (
-            self._deployed(answers[-1])
-            if answers
-            else reply({"version": timestamp(), "deploymentId": str(uuid.uuid4())})
-        )
+        if answers:
+            return self._deployed(answers[-1])
+        return reply({"version": timestamp(), "deploymentId": str(uuid.uuid4())})  # a deployment of nothing
 
     def _kill(self, tasks: list[Task]) -> None:
         """Kill tasks, but those of an app in deployment, of which none is killed: its lock cannot be had."""
@@ -391,11 +393,6 @@ class Api:
     def _front(self, request: Request) -> Answer:
         says = f"A rehearsal double of Marathon {VERSION}. See <a href=/v2/apps>/v2/apps</a>."
         return Response(200, f"<!DOCTYPE html><title>Marathon</title><p>{says}".encode(), {"Content-Type": "text/html"})
-
-
-def _refuse_scale_and_wipe(request: Request) -> None:
-    if request.flag("scale") and request.flag("wipe"):
-        raise Refused(400, {"message": "You cannot use scale and wipe at the same time."})
 
 
 def _named(update: Any) -> str:
